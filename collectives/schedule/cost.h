@@ -1,0 +1,38 @@
+// The cost of a schedule from link parameters: a discrete simulation, no clocks. Used for `auto` where no decision table
+// exists, for "model against measurement", and for ranking candidates before measuring them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "collectives/schedule/program.h"
+
+namespace gradrail {
+
+// The Hockney model with a term for reducing: a message of m bytes occupies its link for alpha + m * beta, and reducing
+// m bytes takes m * gamma of the receiver's time. Seconds and seconds per byte.
+struct Link {
+  double alpha = 1e-6;
+  double beta = 1e-10;
+};
+
+struct CostModel {
+  Link inside;              // between ranks of one host
+  Link between;             // between hosts; each host's port is shared by its ranks
+  double gamma = 1e-10;     // reduce, per byte
+  double step = 50e-9;      // overhead a step
+  double oversubscription = 1;  // ranks a core, at least 1: work and messages inside a host slow down by it
+  bool shared_medium = true;    // ranks of a host share one memory system: bytes inside a host queue behind each other
+};
+
+struct Cost {
+  double seconds = 0;                     // when the last rank ends
+  std::uint64_t bytes_sent = 0;           // by all ranks
+  std::uint64_t bytes_between_hosts = 0;
+  std::uint64_t messages = 0;
+};
+
+// `total_bytes` is the size of the collective's data (see program.h).
+[[nodiscard]] Cost simulate(const Schedule& schedule, std::uint64_t total_bytes, const CostModel& model);
+
+}  // namespace gradrail

@@ -1,0 +1,21 @@
+// A plan for people and for other programs: text, JSON (and back), SVG.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "collectives/schedule/program.h"
+#include "transports/base/result.h"
+
+namespace gradrail {
+
+// One table a rank: step, lane, operation, peer, chunks, places, after.
+[[nodiscard]] std::string to_text(const Schedule& schedule);
+// {"schema":1,"shape":{...},"programs":[{"rank":0,"grid":4,"planes":0,"steps":[...]}]}
+[[nodiscard]] std::string to_json(const Schedule& schedule);
+// Errors: malformed, naming the field. Every number is checked against its range.
+[[nodiscard]] Result<Schedule> schedule_from_json(std::string_view text);
+// Ranks as rows, rounds as columns, messages as arrows; colours are lanes.
+[[nodiscard]] std::string to_svg(const Schedule& schedule);
+
+}  // namespace gradrail

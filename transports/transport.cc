@@ -1,0 +1,25 @@
+#include "transports/transport.h"
+
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+std::string_view to_string(Path path) {
+  switch (path) {
+    case Path::in_line: return "inline";
+    case Path::one_copy: return "one-copy";
+    case Path::zero_copy: return "zero-copy";
+    case Path::socket: return "socket";
+  }
+  return "unknown";
+}
+
+Result<void> Endpoint::send_in_place(std::size_t) {
+  return fail(Code::unsupported, "this transport cannot produce a message in place", peer());
+}
+
+std::span<std::byte> Endpoint::writable() { return {}; }
+
+void Endpoint::commit(std::size_t) { GRADRAIL_CHECK(!"commit without send_in_place"); }
+
+}  // namespace gradrail
