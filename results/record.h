@@ -1,0 +1,133 @@
+// What is kept of a measurement: plain values, one for each kind of line in a results file (results/schema.json is the
+// binding description; store.h writes and reads it). A file holds one Run first, then Points, Limits and Choices in the
+// order in which they came to be known. Everything is text and numbers: this header knows no transport, no algorithm
+// and no JSON library. A key added later becomes a std::optional here, so that older files still read; readers skip
+// keys and kinds that they do not know. Units are in the names; GB/s are decimal; sizes are bytes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace gradrail {
+
+inline constexpr int k_record_schema = 1;
+
+// Described from an allow-list: no environment, no addresses, no account names. Zero or empty: not known.
+struct Machine {
+  std::string hostname;
+  std::string cpu_model;
+  int cores = 0;  // that this process may run on
+  int sockets = 0;
+  int numa_nodes = 0;
+  std::int64_t l1d_bytes = 0;  // one core's
+  std::int64_t l2_bytes = 0;
+  std::int64_t l3_bytes = 0;  // one cache, shared by its cores
+  std::int64_t memory_bytes = 0;
+  std::string kernel;
+  std::string os;
+  std::string virtualisation;  // "none", "kvm", "docker", ...
+  std::string governor;        // of cpu0's frequency
+  std::string thp;             // transparent huge pages: "always", "madvise", "never"
+  std::string simd;            // the instruction set that the reduce kernels run with: "AVX3"
+};
+
+struct Library {
+  std::string name;
+  std::string version;
+};
+
+struct Build {
+  std::string version;
+  std::string commit;  // "-modified" at its end if the tree had changes
+  std::string type;    // "Release"
+  std::string compiler;
+  std::string flags;
+  std::string sanitize;  // empty if none; figures of a sanitized build say nothing about speed
+  std::vector<Library> libraries;
+};
+
+struct Job {
+  int ranks = 0;
+  int hosts = 0;
+  std::string origin;  // who started the ranks: "local", "pmix", "torchrun"
+};
+
+struct Run {
+  int schema = k_record_schema;
+  Machine machine;  // rank 0's host
+  Build build;
+  Job job;
+  std::vector<std::string> args;
+  std::string started;  // ISO 8601 in UTC: "2025-01-31T12:00:00Z"
+};
+
+// Over samples_us, which hold per iteration the slowest rank's time (per operation, if a sample is a batch of them).
+struct Timing {
+  double median = 0;
+  std::array<double, 2> ci = {0, 0};  // 95 % confidence interval of the median
+  double p95 = 0;
+  double p99 = 0;
+  double min = 0;
+  double max = 0;
+  double cv = 0;           // standard deviation / mean, as a fraction
+  std::int64_t n = 0;      // samples
+  std::int64_t batch = 1;  // operations in one sample, which is their mean
+};
+
+// One case, measured. What ran is read from the run, not from the request.
+struct Point {
+  std::string library = "gradrail";
+  std::string collective;  // "allreduce"
+  std::string algorithm;   // "ring"
+  std::string transport;   // "shm"; "shm+tcp" when inside and between hosts differ
+  std::string topology;    // "1x4": hosts x ranks a host
+  int ranks = 0;
+  std::int64_t bytes = 0;
+  std::int64_t count = 0;
+  std::string type;  // "f32"
+  std::string op;    // "sum"; empty where nothing is reduced
+  int root = -1;     // -1 where there is none
+  bool in_place = false;
+  std::string buffers = "plain";  // "plain" or "registered"
+  std::string cache = "hot";      // "hot", "rotate" or "flush"
+  std::string path;               // "zero-copy", "one-copy", ...
+  int lanes = 1;
+  int chunks = 1;
+  std::optional<std::int64_t> wrong;  // elements that came out wrong; none if nothing was checked
+  std::string phase;                  // the machine's, as probed around the block; only points of one phase compare
+  std::optional<Timing> time_us;      // none if the point could not be run or was wrong
+  double algbw_gbs = 0;               // bytes / median
+  double busbw_gbs = 0;               // algbw x factor of the collective
+  std::optional<double> model_us;     // what the cost model expected
+  std::vector<double> samples_us;
+  std::optional<std::string> error;  // why the point has no time
+};
+
+// What the machine can do, measured beside the points.
+struct Limits {
+  std::string phase;
+  double core_to_core_ns = 0;  // one way, one cache line
+  double memory_gbs = 0;       // bytes read + written, all cores, far beyond the caches
+};
+
+// The winner of one size.
+struct Choice {
+  std::string collective;
+  std::string transport;
+  std::string topology;
+  int ranks = 0;
+  std::string type;
+  std::int64_t bytes = 0;
+  std::string algorithm;
+  double margin = 1;       // runner-up's median / winner's median; below 1 if a simpler algorithm won a tie
+  bool confident = false;  // the intervals part; false is a tie (or a sole contender)
+  std::string runner_up;   // empty if there was none
+};
+
+using Record = std::variant<Run, Point, Limits, Choice>;
+
+}  // namespace gradrail
