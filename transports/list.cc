@@ -9,8 +9,14 @@ namespace gradrail {
 
 // One line a transport:
 //   extern const TransportKind k_NAME_transport;   (defined in transports/NAME/)
+extern const TransportKind k_local_transport;
 
-std::span<const TransportKind> transport_kinds() { return {}; }
+std::span<const TransportKind> transport_kinds() {
+  static const std::array kinds{
+      k_local_transport,
+  };
+  return kinds;
+}
 
 Result<std::unique_ptr<Transport>> make_transport(std::string_view name, const Settings& settings) {
   std::string known;
