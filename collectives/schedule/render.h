@@ -1,6 +1,7 @@
 // A plan for people and for other programs: text, JSON (and back), SVG.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,5 +18,11 @@ namespace gradrail {
 [[nodiscard]] Result<Schedule> schedule_from_json(std::string_view text);
 // Ranks as rows, rounds as columns, messages as arrows; colours are lanes.
 [[nodiscard]] std::string to_svg(const Schedule& schedule);
+
+// The names used in all of them: "recv_reduce", "scratch".
+[[nodiscard]] std::string_view to_string(Op op);
+[[nodiscard]] std::string_view to_string(Store store);
+// "in 0..3", "scratch1 4": a run of chunks, first and last.
+[[nodiscard]] std::string to_string(Place place, std::uint32_t chunks);
 
 }  // namespace gradrail

@@ -1,0 +1,16 @@
+#include "collectives/schedule/verify.h"
+
+#include "collectives/schedule/proof.h"
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+Result<void> verify(const Schedule& schedule, const VerifyOptions& options) {
+  GRADRAIL_CHECK(options.credits >= 0);
+  GRADRAIL_TRY(proof::check_form(schedule));
+  for (const Program& program : schedule.programs) GRADRAIL_TRY(proof::check_order(program));
+  GRADRAIL_ASSIGN(const proof::Matching matching, proof::match(schedule));
+  return proof::check_outcome(schedule, matching, options.credits);
+}
+
+}  // namespace gradrail
