@@ -50,7 +50,10 @@ Builder::~Builder() = default;
 void Builder::lane(int lane) {
   GRADRAIL_CHECK(lane >= 0 && lane < program_.shape.lanes);
   lane_ = static_cast<std::uint8_t>(lane);
+  wait_ = false;
 }
+
+void Builder::wait() { wait_ = true; }
 
 Builder::Touched& Builder::touched(Place place, std::uint32_t chunk) {
   // In place, `in` and `out` are one buffer on the same coordinates.
@@ -71,6 +74,16 @@ void Builder::add(Step step) {
     GRADRAIL_CHECK(t.lane < 0 || t.lane == lane_);  // a planner that lets two lanes touch one chunk
     t.lane = lane_;
   };
+  if (wait_) {
+    // The last send and the last other step of this lane; a lane's steps are written together, so they are near.
+    for (std::int32_t i = index - 1; i >= 0 && (step.after < 0 || step.after_send < 0); --i) {
+      const Step& earlier = program_.steps[static_cast<std::size_t>(i)];
+      if (earlier.lane != lane_) continue;
+      std::int32_t& last = earlier.op == Op::send ? step.after_send : step.after;
+      last = std::max(last, i);
+    }
+    wait_ = false;
+  }
   for (std::uint32_t i = 0; i < step.chunks; ++i) {
     if (step.reads()) {
       auto& t = touched(step.from, step.from.chunk + i);

@@ -35,6 +35,8 @@ class Builder {
 
   // Steps that follow belong to this lane.
   void lane(int lane);
+  // The next step waits for all earlier steps of its lane, whatever it touches: the end of a round.
+  void wait();
 
   // --- Steps on "my current version" of a window. `peer` is a member of `group`.
   // Sends my current version of the window.
@@ -71,6 +73,7 @@ class Builder {
 
   Program program_;
   std::uint8_t lane_ = 0;
+  bool wait_ = false;
   std::vector<Place> current_;          // by chunk
   std::vector<std::vector<Touched>> touched_;  // by buffer (in, out, planes), by chunk; in and out are one if in_place
 
