@@ -38,11 +38,11 @@ std::string_view to_string(Type type) {
 
 std::optional<Type> parse_type(std::string_view name) {
   static constexpr std::pair<std::string_view, Type> k_other_names[] = {
-      {"int8", Type::i8},        {"char", Type::i8},    {"uint8", Type::u8},  {"int32", Type::i32},
-      {"int", Type::i32},        {"uint32", Type::u32}, {"int64", Type::i64}, {"uint64", Type::u64},
-      {"half", Type::f16},       {"float16", Type::f16}, {"fp16", Type::f16}, {"bfloat16", Type::bf16},
-      {"float", Type::f32},      {"float32", Type::f32}, {"fp32", Type::f32}, {"double", Type::f64},
-      {"float64", Type::f64},    {"fp64", Type::f64}};
+      {"int8", Type::i8},     {"char", Type::i8},     {"uint8", Type::u8},  {"int32", Type::i32},
+      {"int", Type::i32},     {"uint32", Type::u32},  {"int64", Type::i64}, {"uint64", Type::u64},
+      {"half", Type::f16},    {"float16", Type::f16}, {"fp16", Type::f16},  {"bfloat16", Type::bf16},
+      {"float", Type::f32},   {"float32", Type::f32}, {"fp32", Type::f32},  {"double", Type::f64},
+      {"float64", Type::f64}, {"fp64", Type::f64}};
   for (const Type type : k_types)
     if (to_string(type) == name) return type;
   for (const auto& [other, type] : k_other_names)
@@ -84,11 +84,16 @@ std::string_view to_string(Collective collective) {
 
 std::optional<Collective> parse_collective(std::string_view name) {
   static constexpr std::pair<std::string_view, Collective> k_other_names[] = {
-      {"all_reduce", Collective::allreduce},         {"all-reduce", Collective::allreduce},
-      {"reducescatter", Collective::reduce_scatter}, {"reduce-scatter", Collective::reduce_scatter},
-      {"allgather", Collective::all_gather},         {"all-gather", Collective::all_gather},
-      {"bcast", Collective::broadcast},              {"alltoall", Collective::all_to_all},
-      {"all-to-all", Collective::all_to_all},        {"sendrecv", Collective::send_recv},
+      {"all_reduce", Collective::allreduce},
+      {"all-reduce", Collective::allreduce},
+      {"reducescatter", Collective::reduce_scatter},
+      {"reduce-scatter", Collective::reduce_scatter},
+      {"allgather", Collective::all_gather},
+      {"all-gather", Collective::all_gather},
+      {"bcast", Collective::broadcast},
+      {"alltoall", Collective::all_to_all},
+      {"all-to-all", Collective::all_to_all},
+      {"sendrecv", Collective::send_recv},
       {"send-recv", Collective::send_recv}};
   for (const Collective collective : k_collectives)
     if (to_string(collective) == name) return collective;

@@ -34,13 +34,13 @@ enum class Collective : std::uint8_t {
   scatter,
   send_recv,  // every rank sends to the next and receives from the previous
 };
-inline constexpr std::array k_collectives = {Collective::allreduce,  Collective::reduce_scatter, Collective::all_gather,
-                                             Collective::broadcast,  Collective::reduce,         Collective::all_to_all,
-                                             Collective::gather,     Collective::scatter,        Collective::send_recv};
+inline constexpr std::array k_collectives = {Collective::allreduce, Collective::reduce_scatter, Collective::all_gather,
+                                             Collective::broadcast, Collective::reduce,         Collective::all_to_all,
+                                             Collective::gather,    Collective::scatter,        Collective::send_recv};
 [[nodiscard]] std::string_view to_string(Collective collective);
 [[nodiscard]] std::optional<Collective> parse_collective(std::string_view name);
 
-[[nodiscard]] bool reduces(Collective collective);     // takes a ReduceOp
+[[nodiscard]] bool reduces(Collective collective);  // takes a ReduceOp
 [[nodiscard]] bool has_root(Collective collective);
 // The collectives whose buffers are made of one block a rank; for the others all ranks' buffers are alike.
 [[nodiscard]] bool is_blocked(Collective collective);

@@ -64,8 +64,8 @@ struct JoinOptions {
   Seconds wait{30};           // for the slowest rank to arrive
 };
 
-// Joins the job this process belongs to. Errors name rank and host: timed_out (who is missing), refused (two ranks claim
-// one number, mixed builds, a wrong secret), bad_usage (N jobs of one where one job of N was meant).
+// Joins the job this process belongs to. Errors name rank and host: timed_out (who is missing), refused (two ranks
+// claim one number, mixed builds, a wrong secret), bad_usage (N jobs of one where one job of N was meant).
 [[nodiscard]] Result<std::unique_ptr<Bootstrap>> join(const JoinOptions& options);
 
 }  // namespace gradrail

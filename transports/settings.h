@@ -28,8 +28,8 @@ struct Settings {
 
 struct TransportKind {
   std::string_view name;
-  std::string_view summary;                // one line for --help and doctor
-  Result<void> (*available)();             // or why not, in words a person can act on
+  std::string_view summary;     // one line for --help and doctor
+  Result<void> (*available)();  // or why not, in words a person can act on
   Result<std::unique_ptr<Transport>> (*make)(const Settings& settings);
 };
 

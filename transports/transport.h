@@ -9,7 +9,8 @@
 //
 // A receive may be posted in place: its bytes are then read where the transport has them (the peer's memory, a slot
 // ring, a landing buffer) by readable()/consume(). Where traits().writes_in_place, a send may be produced in place too,
-// by writable()/commit(), straight into the peer's posted destination or into a slot. That is what fused reductions use.
+// by writable()/commit(), straight into the peer's posted destination or into a slot. That is what fused reductions
+// use.
 //
 // After a failure an endpoint is dead: failure() says why and who, and every later post returns that error.
 #pragma once
@@ -45,10 +46,10 @@ using Traffic = std::array<std::uint64_t, k_paths>;  // payload bytes sent, by P
 
 struct Traits {
   std::string_view name;
-  bool same_host_only = false;   // peers must share this host's memory
-  bool writes_in_place = false;  // send_in_place() is supported
-  bool allocates_direct = false; // allocate() gives memory with direct() == true
-  std::size_t depth = 0;         // sends, and receives, that may be outstanding on one endpoint
+  bool same_host_only = false;    // peers must share this host's memory
+  bool writes_in_place = false;   // send_in_place() is supported
+  bool allocates_direct = false;  // allocate() gives memory with direct() == true
+  std::size_t depth = 0;          // sends, and receives, that may be outstanding on one endpoint
 };
 
 // What listen() returns and connect() needs from the other side; opaque, travels through the bootstrap.
@@ -56,8 +57,8 @@ using Address = Bytes;
 
 struct Peer {
   int rank = 0;
-  int lane = 0;         // 0..k_max_lanes-1; each (rank, lane) is a pipe of its own
-  std::string host;     // for messages only
+  int lane = 0;      // 0..k_max_lanes-1; each (rank, lane) is a pipe of its own
+  std::string host;  // for messages only
   Address address;
 };
 inline constexpr int k_max_lanes = 256;
@@ -123,7 +124,8 @@ class Transport {
   // Makes this rank reachable; called once, before connect().
   [[nodiscard]] virtual Result<Address> listen() = 0;
   // Opens one endpoint for each peer, in the order given; the peers must be doing the same with this rank on the same
-  // lanes at the same time. Waits until all are open, at most until the deadline; an error names the first missing peer.
+  // lanes at the same time. Waits until all are open, at most until the deadline; an error names the first missing
+  // peer.
   [[nodiscard]] virtual Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers,
                                                                                Deadline deadline) = 0;
 

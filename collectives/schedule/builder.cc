@@ -7,10 +7,10 @@
 namespace gradrail {
 
 struct Builder::Touched {
-  std::int32_t written = -1;    // last step that wrote the chunk
-  std::int32_t read = -1;       // last step that is not a send and read it
-  std::int32_t sent = -1;       // last send that read it
-  std::int16_t lane = -1;       // the lane whose chunk this is; -1 as long as none touched it
+  std::int32_t written = -1;  // last step that wrote the chunk
+  std::int32_t read = -1;     // last step that is not a send and read it
+  std::int32_t sent = -1;     // last send that read it
+  std::int16_t lane = -1;     // the lane whose chunk this is; -1 as long as none touched it
 };
 
 Group Group::all(const Shape& shape, int rank) {
@@ -57,7 +57,7 @@ void Builder::wait() { wait_ = true; }
 
 Builder::Touched& Builder::touched(Place place, std::uint32_t chunk) {
   // In place, `in` and `out` are one buffer on the same coordinates.
-  const std::size_t buffer = place.store == Store::scratch ? 2u + place.plane
+  const std::size_t buffer = place.store == Store::scratch                           ? 2u + place.plane
                              : place.store == Store::out && !program_.shape.in_place ? 1u
                                                                                      : 0u;
   if (touched_.size() <= buffer) touched_.resize(buffer + 1);
@@ -135,7 +135,9 @@ void Builder::moved(Window window, Place place) {
   }
 }
 
-void Builder::send(const Group& group, int peer, Window window) { send_from(group, peer, current(window), window.count); }
+void Builder::send(const Group& group, int peer, Window window) {
+  send_from(group, peer, current(window), window.count);
+}
 
 void Builder::recv(const Group& group, int peer, Window window) {
   const Place to = result(window);

@@ -1,7 +1,7 @@
 // What a planner writes a program with. The builder keeps track of where this rank's current version of each chunk is
-// (first the input, later the output or scratch), works out `after` and `after_send` from what each step reads and writes,
-// and refuses (CHECK) a planner that lets two lanes touch the same chunk. A planner therefore only says who sends what to
-// whom, in order.
+// (first the input, later the output or scratch), works out `after` and `after_send` from what each step reads and
+// writes, and refuses (CHECK) a planner that lets two lanes touch the same chunk. A planner therefore only says who
+// sends what to whom, in order.
 //
 // Members of a Group are numbered 0..n-1; the builder translates them to ranks, so a planner can be used unchanged
 // inside another (hierarchical uses one inside a host and one between hosts).
@@ -20,8 +20,9 @@ struct Group {
   [[nodiscard]] int size() const { return static_cast<int>(ranks.size()); }
 
   [[nodiscard]] static Group all(const Shape& shape, int rank);
-  [[nodiscard]] static Group same_host(const Shape& shape, int rank);    // the ranks of this rank's host
-  [[nodiscard]] static Group across_hosts(const Shape& shape, int rank); // the ranks with this rank's place in their host
+  [[nodiscard]] static Group same_host(const Shape& shape, int rank);  // the ranks of this rank's host
+  [[nodiscard]] static Group across_hosts(const Shape& shape,
+                                          int rank);  // the ranks with this rank's place in their host
 };
 
 class Builder {
@@ -74,7 +75,7 @@ class Builder {
   Program program_;
   std::uint8_t lane_ = 0;
   bool wait_ = false;
-  std::vector<Place> current_;          // by chunk
+  std::vector<Place> current_;                 // by chunk
   std::vector<std::vector<Touched>> touched_;  // by buffer (in, out, planes), by chunk; in and out are one if in_place
 
  public:

@@ -4,8 +4,8 @@
 // Data coordinates. The data of a collective (its largest buffer: `count` elements for allreduce, broadcast, reduce and
 // send-recv, ranks * count for the blocked ones) is divided evenly into `grid` chunks; when a program is bound to a
 // count of T elements, chunk c covers elements [c*T/grid, (c+1)*T/grid). A buffer that holds only one rank's block
-// (all-gather's input, reduce-scatter's output) is a window on the same coordinates: its first byte is its block's first
-// chunk. Scratch planes mirror the whole data. Chunks may be empty; both ends then skip the step.
+// (all-gather's input, reduce-scatter's output) is a window on the same coordinates: its first byte is its block's
+// first chunk. Scratch planes mirror the whole data. Chunks may be empty; both ends then skip the step.
 //
 // All-to-all is the one collective with two coordinate systems: `in` chunk block j is what goes to rank j, `out` chunk
 // block i is what came from rank i.

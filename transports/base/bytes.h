@@ -22,7 +22,7 @@ using Bytes = std::vector<std::byte>;
 class ByteWriter {
  public:
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   void put(T value) {
     const auto at = bytes_.size();
     bytes_.resize(at + sizeof value);
@@ -47,7 +47,7 @@ class ByteReader {
   explicit ByteReader(std::span<const std::byte> bytes) : rest_(bytes) {}
 
   template <class T>
-    requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
   [[nodiscard]] T get() {
     T value{};
     if (const auto raw = get_bytes(sizeof value); ok_) std::memcpy(&value, raw.data(), sizeof value);

@@ -1,0 +1,200 @@
+#include "collectives/exec/binding.h"
+
+#include <algorithm>
+#include <set>
+
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr std::size_t k_cache_line = 64;
+
+// Where chunks lie in the stores of one rank.
+class Layout {
+ public:
+  Layout(const Program& program, std::uint64_t elements, std::size_t element_bytes)
+      : program_(program), elements_(elements), element_bytes_(element_bytes) {
+    blocks_ = is_blocked(program.shape.collective) ? static_cast<std::uint32_t>(program.shape.ranks) : 1;
+    align_ = static_cast<std::uint32_t>(k_cache_line / element_bytes);
+    const Window in = window_of(Store::in, program.shape, program.rank, program.grid);
+    const Window out = window_of(Store::out, program.shape, program.rank, program.grid);
+    in_first_ = begin(in.first);
+    out_first_ = begin(out.first);
+    in_bytes = begin(in.end()) - in_first_;
+    out_bytes = begin(out.end()) - out_first_;
+    plane_bytes_ = (elements * element_bytes + k_cache_line - 1) / k_cache_line * k_cache_line;
+  }
+
+  [[nodiscard]] std::size_t offset(Place place) const {
+    switch (place.store) {
+      case Store::in: return begin(place.chunk) - in_first_;
+      case Store::out: return begin(place.chunk) - out_first_;
+      case Store::scratch: return place.plane * plane_bytes_ + begin(place.chunk);
+    }
+    return 0;
+  }
+  [[nodiscard]] std::size_t bytes(const Step& step) const {
+    const std::uint32_t first = step.reads() ? step.from.chunk : step.to.chunk;
+    return begin(first + step.chunks) - begin(first);
+  }
+  [[nodiscard]] std::size_t scratch_bytes() const { return program_.planes * plane_bytes_; }
+
+  std::size_t in_bytes = 0;
+  std::size_t out_bytes = 0;
+
+ private:
+  [[nodiscard]] std::size_t begin(std::uint32_t chunk) const {
+    return chunk_begin(elements_, program_.grid, blocks_, align_, chunk) * element_bytes_;
+  }
+
+  const Program& program_;
+  std::uint64_t elements_;
+  std::size_t element_bytes_;
+  std::uint32_t blocks_ = 1;
+  std::uint32_t align_ = 1;
+  std::size_t in_first_ = 0;
+  std::size_t out_first_ = 0;
+  std::size_t plane_bytes_ = 0;
+};
+
+// A run of program steps, all of one lane, that becomes one bound step.
+struct Piece {
+  std::vector<std::int32_t> steps;
+  std::size_t inputs = 0;  // leading receives that make a stream; 0 if the piece is a single other step
+};
+
+// Whether `step` adds to what `first` receives: the same run again, on top of itself.
+bool adds_to(const Step& first, const Step& step) {
+  return step.op == Op::recv_reduce && step.to == first.to && step.from == first.to && step.chunks == first.chunks;
+}
+
+bool passes_on(const Step& first, const Step& step) {
+  return step.op == Op::send && step.from == first.to && step.chunks == first.chunks;
+}
+
+// Cuts the lane's steps (those that move any bytes) into pieces.
+std::vector<Piece> cut(const Program& program, const std::vector<std::int32_t>& lane,
+                       const std::function<bool(const Step&)>& in_place) {
+  std::vector<Piece> pieces;
+  const auto at = [&](std::size_t i) -> const Step& { return program.steps[static_cast<std::size_t>(lane[i])]; };
+  for (std::size_t i = 0; i < lane.size();) {
+    const Step& first = at(i);
+    Piece piece{{lane[i]}, 0};
+    std::size_t next = i + 1;
+    if (first.receives()) {
+      // Each peer at most once: a stream reads one message from each of its inputs.
+      std::set<std::uint16_t> from{first.peer};
+      std::set<std::uint16_t> to;
+      if (first.op == Op::recv_reduce)
+        while (next < lane.size() && adds_to(first, at(next)) && from.insert(at(next).peer).second)
+          piece.steps.push_back(lane[next++]);
+      piece.inputs = piece.steps.size();
+      while (next < lane.size() && passes_on(first, at(next)) && in_place(at(next)) && to.insert(at(next).peer).second)
+        piece.steps.push_back(lane[next++]);
+      // A receive that is not passed on lands by itself, in its destination.
+      if (first.op == Op::recv && piece.steps.size() == 1) piece.inputs = 0;
+    }
+    pieces.push_back(std::move(piece));
+    i = next;
+  }
+  return pieces;
+}
+
+}  // namespace
+
+std::vector<ChannelKey> channels_of(const Program& program) {
+  std::set<ChannelKey> keys;
+  for (const Step& step : program.steps)
+    if (step.talks()) keys.insert({step.peer, step.lane});
+  return {keys.begin(), keys.end()};
+}
+
+BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op,
+                  const std::function<Channel*(ChannelKey)>& channel) {
+  const Shape& shape = program.shape;
+  BoundProgram bound;
+  bound.element_bytes = size_of(type);
+  bound.elements = is_blocked(shape.collective) ? count * static_cast<std::uint64_t>(shape.ranks) : count;
+  const Layout layout(program, bound.elements, bound.element_bytes);
+  bound.in_bytes = layout.in_bytes;
+  bound.out_bytes = layout.out_bytes;
+  bound.scratch_bytes = layout.scratch_bytes();
+  bound.reduce = reduce_function(type, op);
+  bound.reduce_many = reduce_many_function(type, op);
+  bound.divide = divide_function(type);
+  if (op == ReduceOp::avg && reduces(shape.collective)) bound.divide_by = shape.ranks;
+  bound.lanes.resize(static_cast<std::size_t>(shape.lanes));
+  for (const Step& step : program.steps) bound.ops.push_back(step.op);
+
+  const auto channel_of = [&](const Step& step) { return channel({step.peer, step.lane}); };
+  const auto in_place = [&](const Step& step) { return channel_of(step)->writes_in_place; };
+  std::vector<std::vector<std::int32_t>> by_lane(bound.lanes.size());
+  for (std::size_t i = 0; i < program.steps.size(); ++i)
+    if (layout.bytes(program.steps[i]) > 0) by_lane[program.steps[i].lane].push_back(static_cast<std::int32_t>(i));
+
+  for (std::size_t lane = 0; lane < by_lane.size(); ++lane) {
+    const auto& steps = by_lane[lane];
+    // Prefix counts, so that binding stays linear in the number of steps.
+    std::vector<std::uint32_t> sends_before(steps.size() + 1, 0);
+    for (std::size_t i = 0; i < steps.size(); ++i)
+      sends_before[i + 1] =
+          sends_before[i] + (program.steps[static_cast<std::size_t>(steps[i])].op == Op::send ? 1u : 0u);
+    const auto sends_up_to = [&](std::int32_t last) {
+      const auto end = std::upper_bound(steps.begin(), steps.end(), last) - steps.begin();
+      return sends_before[static_cast<std::size_t>(end)];
+    };
+    const auto others_up_to = [&](std::int32_t last) {
+      const auto end = std::upper_bound(steps.begin(), steps.end(), last) - steps.begin();
+      return static_cast<std::uint32_t>(end) - sends_before[static_cast<std::size_t>(end)];
+    };
+
+    for (const Piece& piece : cut(program, steps, in_place)) {
+      const Step& first = program.steps[static_cast<std::size_t>(piece.steps.front())];
+      BoundStep out;
+      out.step = piece.steps.front();
+      out.bytes = layout.bytes(first);
+      out.from_store = first.from.store;
+      out.to_store = first.to.store;
+      if (first.reads()) out.from = layout.offset(first.from);
+      if (first.writes()) out.to = layout.offset(first.to);
+      out.channels = static_cast<std::uint32_t>(bound.channels.size());
+      for (const std::int32_t index : piece.steps) {
+        const Step& step = program.steps[static_cast<std::size_t>(index)];
+        if (step.talks()) bound.channels.push_back(channel_of(step));
+        // What the later steps of a piece wait for is the piece's own doing.
+        if (step.after < out.step) out.need_done = std::max(out.need_done, others_up_to(step.after));
+        if (step.after_send < out.step) out.need_sent = std::max(out.need_sent, sends_up_to(step.after_send));
+      }
+      if (piece.inputs > 0) {
+        out.kind = BoundStep::Kind::stream;
+        out.reduces = first.op == Op::recv_reduce;
+        out.inputs = static_cast<std::uint16_t>(piece.inputs);
+        out.outputs = static_cast<std::uint16_t>(piece.steps.size() - piece.inputs);
+        out.state = bound.streams++;
+        out.outs = bound.stream_outputs;
+        bound.stream_outputs += out.outputs;
+        bound.widest = std::max<std::uint32_t>(bound.widest, 2u + out.inputs + out.outputs);
+      } else {
+        switch (first.op) {
+          case Op::send:
+            out.kind = BoundStep::Kind::send;
+            out.outputs = 1;
+            break;
+          case Op::recv:
+            out.kind = BoundStep::Kind::recv;
+            out.inputs = 1;
+            break;
+          case Op::reduce: out.kind = BoundStep::Kind::reduce; break;
+          case Op::copy: out.kind = BoundStep::Kind::copy; break;
+          case Op::recv_reduce: GRADRAIL_CHECK(!"a recv_reduce is a stream");
+        }
+      }
+      bound.lanes[lane].push_back(out);
+    }
+  }
+  return bound;
+}
+
+}  // namespace gradrail

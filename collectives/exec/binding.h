@@ -1,0 +1,70 @@
+// A program bound to a count, a type and the endpoints of this rank: chunks have become byte offsets, peers channels,
+// and `after` indices counts of completed steps. No addresses: the same binding serves any buffers.
+//
+// Binding is where fusion happens. Consecutive steps that receive into one run (each adding to it) and then send that
+// run become one stream: block by block, while it is in cache, all inputs are combined straight from where they arrived
+// and written to the result and into the outgoing messages. A lone recv_reduce is a stream without outputs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "collectives/exec/channel.h"
+#include "collectives/exec/kernels/reduce.h"
+#include "collectives/schedule/program.h"
+#include "transports/base/result.h"
+
+namespace gradrail {
+
+struct BoundStep {
+  enum class Kind : std::uint8_t { send, recv, stream, reduce, copy };
+  Kind kind = Kind::send;
+  bool reduces = false;  // stream: combines (else it forwards a copy)
+  Store from_store = Store::in;
+  Store to_store = Store::out;
+  std::uint16_t inputs = 0;    // stream: channels it receives from; recv: 1
+  std::uint16_t outputs = 0;   // stream: channels it sends to; send: 1
+  std::uint32_t channels = 0;  // index of the first of them in BoundProgram::channels, inputs first
+  std::uint32_t state = 0;     // stream: index into an execution's stream states
+  std::uint32_t outs = 0;      // stream: index of its first output in an execution's output states
+  std::size_t from = 0;        // byte offsets into the stores
+  std::size_t to = 0;
+  std::size_t bytes = 0;        // of the run, never 0
+  std::uint32_t need_done = 0;  // receives and local steps of the lane that must be complete before this starts
+  std::uint32_t need_sent = 0;  // sends of the lane likewise
+  std::int32_t step = 0;        // first program step it stands for
+};
+
+struct BoundProgram {
+  std::vector<std::vector<BoundStep>> lanes;
+  std::vector<Channel*> channels;
+  std::size_t elements = 0;  // of the data
+  std::size_t element_bytes = 0;
+  std::size_t out_bytes = 0;  // of this rank's output, 0 if it has none
+  std::size_t in_bytes = 0;
+  std::size_t scratch_bytes = 0;
+  std::uint32_t streams = 0;  // stream states an execution needs
+  std::uint32_t stream_outputs = 0;
+  std::uint32_t widest = 0;  // most inputs + outputs of a stream
+  int divide_by = 0;         // avg: what the output is divided by at the end, else 0
+  ReduceFn reduce = nullptr;
+  ReduceManyFn reduce_many = nullptr;
+  DivideFn divide = nullptr;
+  Op op_of(std::int32_t step) const { return ops[static_cast<std::size_t>(step)]; }
+  std::vector<Op> ops;  // of the program's steps, for traces
+};
+
+// Channels that a program talks on; the communicator opens them before binding.
+struct ChannelKey {
+  int peer = 0;
+  int lane = 0;
+  friend auto operator<=>(const ChannelKey&, const ChannelKey&) = default;
+};
+[[nodiscard]] std::vector<ChannelKey> channels_of(const Program& program);
+
+// `count`: elements of the data for allreduce, broadcast, reduce and send-recv; of one rank's block for the others.
+[[nodiscard]] BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op,
+                                const std::function<Channel*(ChannelKey)>& channel);
+
+}  // namespace gradrail

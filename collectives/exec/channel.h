@@ -1,0 +1,27 @@
+// An endpoint with the counts of what was posted on it, which turn the endpoint's completion counters into answers
+// about single operations. Owned by the communicator; used by one execution at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "collectives/exec/memory.h"
+#include "transports/transport.h"
+
+namespace gradrail {
+
+struct Channel {
+  std::unique_ptr<Endpoint> endpoint;
+  Reach reach = Reach::inside;
+  std::size_t depth = 0;  // outstanding posts the endpoint takes, in each direction
+  bool writes_in_place = false;
+  std::uint64_t sends = 0;         // posted
+  std::uint64_t recvs = 0;         // posted
+  std::uint64_t streams = 0;       // in-place sends posted
+  std::uint64_t streams_done = 0;  // in-place sends wholly written
+
+  [[nodiscard]] bool can_send() const { return sends - endpoint->sends_done() < depth; }
+  [[nodiscard]] bool can_recv() const { return recvs - endpoint->recvs_done() < depth; }
+};
+
+}  // namespace gradrail

@@ -1,0 +1,442 @@
+#include "collectives/exec/communicator.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr int k_lanes_a_place = k_max_lanes / 4;
+// Polls without progress before the core is given away: about 20 us where every rank has a core, at once where not.
+constexpr int k_spins_alone = 4000;
+constexpr int k_spins_crowded = 2;
+// After so many idle rounds a wait for the network may block.
+constexpr int k_spins_before_sleep = 20000;
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+}  // namespace
+
+struct Communicator::Bound {
+  Ran ran;
+  BoundProgram program;
+  std::unique_ptr<Execution> execution;
+};
+
+struct Communicator::Bindings {
+  struct Key {
+    Collective collective;
+    std::uint64_t count;
+    Type type;
+    ReduceOp op;
+    int root;
+    bool in_place;
+    int lanes;
+    int pieces;
+    std::size_t place;
+    std::string algorithm;
+  };
+  using Lookup = std::pair<const Call&, std::size_t>;  // a call finds its binding without making a Key
+
+  static auto fields(const auto& key, std::size_t place) {
+    return std::make_tuple(key.count, place, key.collective, key.type, key.op, key.root, key.in_place, key.lanes,
+                           key.pieces, std::string_view(key.algorithm));
+  }
+  static auto fields(const Key& key) { return fields(key, key.place); }
+  static auto fields(const Lookup& lookup) { return fields(lookup.first, lookup.second); }
+  struct Less {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const { return fields(a) < fields(b); }
+  };
+
+  std::map<Key, std::unique_ptr<Bound>, Less> all;
+  // The binding used last is looked at first.
+  const Key* last_key = nullptr;
+  Bound* last = nullptr;
+};
+
+Communicator::Communicator() : bindings_(std::make_unique<Bindings>()) {}
+
+Communicator::~Communicator() {
+  // Endpoints and regions go before the transports that made them.
+  bindings_.reset();
+  channels_.clear();
+  places_.clear();
+  barrier_memory_ = Memory();
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptions& options,
+                                                         std::span<const Member> members, int rank) {
+  const int n = static_cast<int>(members.size());
+  std::unique_ptr<Communicator> self(new Communicator);
+  self->rank_ = rank;
+  self->members_.assign(members.begin(), members.end());
+  self->selector_ = options.selector;
+  self->in_flight_ = options.in_flight;
+  if (options.in_flight < 1 || options.in_flight > 4)
+    return fail(Code::bad_usage, fmt::format("{} calls in flight are not possible; 1 to 4 are", options.in_flight));
+
+  std::vector<std::string> hosts;
+  for (const Member& member : members) {
+    const auto found = std::find(hosts.begin(), hosts.end(), member.host);
+    self->host_of_.push_back(static_cast<int>(found - hosts.begin()));
+    if (found == hosts.end()) hosts.push_back(member.host);
+  }
+  const auto here = std::count(self->host_of_.begin(), self->host_of_.end(), self->host_of_[static_cast<size_t>(rank)]);
+  self->crowded_ = here > usable_cores();
+  const bool real = options.ranks_per_host == 0;
+  if (!real) {
+    if (n % options.ranks_per_host != 0)
+      return fail(Code::bad_usage,
+                  fmt::format("{} ranks cannot be grouped into hosts of {}; choose a topology HxR with "
+                              "H times R equal to the number of ranks",
+                              n, options.ranks_per_host));
+    for (int r = 0; r < n; ++r) self->host_of_[static_cast<std::size_t>(r)] = r / options.ranks_per_host;
+  }
+  // Plans know hosts only as equal blocks of consecutive ranks; anything else is planned for as if flat.
+  const int first_host = static_cast<int>(std::count(self->host_of_.begin(), self->host_of_.end(), 0));
+  bool blocks = n % first_host == 0;
+  for (int r = 0; r < n && blocks; ++r) blocks = self->host_of_[static_cast<std::size_t>(r)] == r / first_host;
+  self->ranks_per_host_ = blocks ? first_host : 1;
+
+  const bool several_hosts = self->host_of_.back() != 0 || hosts.size() > 1;
+  const bool needs_outer = several_hosts && options.outer != options.inner;
+  self->transport_name_ = needs_outer ? options.inner + "+" + options.outer : options.inner;
+  ByteWriter writer;
+  for (const Reach reach : {Reach::inside, Reach::between}) {
+    Address address;
+    if (reach == Reach::inside || needs_outer) {
+      Settings settings = options.settings;
+      settings.rank = rank;
+      settings.ranks = n;
+      GRADRAIL_ASSIGN(auto transport, make_transport(reach == Reach::inside ? options.inner : options.outer, settings));
+      if (reach == Reach::inside && !needs_outer && hosts.size() > 1 && transport->traits().same_host_only)
+        return fail(Code::bad_usage,
+                    fmt::format("transport {} reaches only ranks of one host, and this job has {} hosts; "
+                                "name another one for between them (--outer tcp)",
+                                options.inner, hosts.size()));
+      GRADRAIL_ASSIGN(address, transport->listen());
+      self->transports_[static_cast<std::size_t>(reach)] = std::move(transport);
+    }
+    writer.put_block(address);
+  }
+  self->address_ = std::move(writer).take();
+  self->places_.resize(static_cast<std::size_t>(options.in_flight));
+  return self;
+}
+
+Result<void> Communicator::meet(std::span<const Bytes> addresses) {
+  addresses_.clear();
+  for (std::size_t r = 0; r < addresses.size(); ++r) {
+    ByteReader reader(addresses[r]);
+    std::array<Address, k_reaches> both;
+    for (Address& address : both) {
+      const auto block = reader.get_block();
+      address.assign(block.begin(), block.end());
+    }
+    if (!reader.ok()) return fail(Code::malformed, "the address sent by " + who(static_cast<int>(r)) + " is damaged");
+    addresses_.push_back(std::move(both));
+  }
+  if (addresses_.size() != members_.size())
+    return fail(Code::malformed, fmt::format("{} addresses for {} ranks", addresses_.size(), members_.size()));
+  GRADRAIL_ASSIGN(barrier_memory_, allocate(64));
+  return {};
+}
+
+Result<std::unique_ptr<Communicator>> Communicator::create(Bootstrap& bootstrap, CommunicatorOptions options,
+                                                           Deadline deadline) {
+  const Member& self = bootstrap.members()[static_cast<std::size_t>(bootstrap.rank())];
+  options.settings.secret = bootstrap.secret();
+  options.settings.listen_host = self.listen_host;
+  auto opened = open(options, bootstrap.members(), bootstrap.rank());
+  // A rank that cannot go on still takes part in the exchange, so that all ranks say the same.
+  ByteWriter mine;
+  mine.put(static_cast<std::uint8_t>(opened.has_value()));
+  mine.put(static_cast<std::uint8_t>(opened ? Code::system : opened.error().code));
+  mine.put_string(opened ? std::string() : opened.error().message);
+  mine.put_block(opened ? std::span<const std::byte>(opened.value()->address()) : std::span<const std::byte>());
+  GRADRAIL_ASSIGN(const auto all, bootstrap.all_gather(std::move(mine).take(), deadline));
+  if (!opened) return tl::unexpected<Error>(std::move(opened).error());
+  std::vector<Bytes> addresses;
+  for (std::size_t r = 0; r < all.size(); ++r) {
+    ByteReader reader(all[r]);
+    const bool up = reader.get<std::uint8_t>() != 0;
+    const auto code = static_cast<Code>(std::min<std::uint8_t>(reader.get<std::uint8_t>(), 9));
+    const std::string why = reader.get_string();
+    const auto block = reader.get_block();
+    const std::string name = (*opened)->who(static_cast<int>(r));
+    if (!reader.ok()) return fail(Code::malformed, "the address sent by " + name + " is damaged", static_cast<int>(r));
+    if (!up) return fail(code, fmt::format("{} cannot take part: {}", name, why), static_cast<int>(r));
+    addresses.emplace_back(block.begin(), block.end());
+  }
+  GRADRAIL_TRY((*opened)->meet(addresses));
+  return opened;
+}
+
+std::string Communicator::who(int peer) const {
+  if (peer < 0 || peer >= ranks()) return "an unknown rank";
+  const Member& member = members_[static_cast<std::size_t>(peer)];
+  return fmt::format("rank {} (pid {} on {})", peer, member.pid, member.host);
+}
+
+Reach Communicator::reach_of(int peer) const {
+  const bool same = host_of_[static_cast<std::size_t>(peer)] == host_of_[static_cast<std::size_t>(rank_)];
+  return same || transports_[static_cast<std::size_t>(Reach::between)] == nullptr ? Reach::inside : Reach::between;
+}
+
+Result<Memory> Communicator::allocate(std::size_t bytes) {
+  std::array<std::unique_ptr<Region>, k_reaches> regions;
+  GRADRAIL_ASSIGN(regions[0], transport_of(Reach::inside).allocate(std::max<std::size_t>(bytes, 1)));
+  const Buffer buffer = regions[0]->buffer();
+  if (transports_[1] != nullptr) {
+    GRADRAIL_ASSIGN(regions[1], transport_of(Reach::between).register_memory(buffer));
+  }
+  return Memory(buffer, std::move(regions));
+}
+
+Result<Memory> Communicator::adopt(std::span<std::byte> bytes) {
+  const Buffer buffer{bytes.data(), bytes.size(), Space::host, -1};
+  std::array<std::unique_ptr<Region>, k_reaches> regions;
+  for (std::size_t i = 0; i < k_reaches; ++i)
+    if (transports_[i] != nullptr) {
+      GRADRAIL_ASSIGN(regions[i], transports_[i]->register_memory(buffer));
+    }
+  return Memory(buffer, std::move(regions));
+}
+
+Question Communicator::question_of(const Call& call) const {
+  const std::uint64_t blocks = is_blocked(call.collective) ? static_cast<std::uint64_t>(ranks()) : 1;
+  return {call.collective, call.count * blocks * size_of(call.type), ranks(), ranks_per_host_, transport_name_,
+          call.in_place};
+}
+
+Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadline deadline) {
+  for (const Reach reach : {Reach::inside, Reach::between}) {
+    std::vector<Peer> peers;
+    for (const ChannelKey& key : keys)
+      if (reach_of(key.peer) == reach && !channels_.contains(key)) {
+        const auto peer = static_cast<std::size_t>(key.peer);
+        peers.push_back({key.peer, key.lane, members_[peer].host, addresses_[peer][static_cast<std::size_t>(reach)]});
+      }
+    if (peers.empty()) continue;
+    Transport& transport = transport_of(reach);
+    GRADRAIL_ASSIGN(auto endpoints, transport.connect(peers, deadline));
+    for (std::size_t i = 0; i < peers.size(); ++i) {
+      auto channel = std::make_unique<Channel>();
+      channel->endpoint = std::move(endpoints[i]);
+      channel->reach = reach;
+      channel->depth = transport.traits().depth;
+      channel->writes_in_place = transport.traits().writes_in_place;
+      channels_[{peers[i].rank, peers[i].lane}] = std::move(channel);
+    }
+  }
+  return {};
+}
+
+Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
+  Bindings& bindings = *bindings_;
+  const Bindings::Lookup lookup{call, place};
+  if (bindings.last != nullptr && Bindings::fields(lookup) == Bindings::fields(*bindings.last_key))
+    return bindings.last;
+  if (const auto found = bindings.all.find(lookup); found != bindings.all.end()) {
+    bindings.last_key = &found->first;
+    bindings.last = found->second.get();
+    return bindings.last;
+  }
+
+  Selection choice;
+  const Question question = question_of(call);
+  if (call.algorithm != "auto")
+    choice = with_default_tuning(call.algorithm, question);
+  else if (selector_ != nullptr)
+    choice = selector_->choose(question);
+  else
+    choice = default_selection(question);
+  Shape shape;
+  shape.collective = call.collective;
+  shape.ranks = ranks();
+  shape.ranks_per_host = ranks_per_host_;
+  shape.root = call.root;
+  shape.in_place = call.in_place;
+  shape.lanes = call.lanes > 0 ? call.lanes : choice.lanes;
+  shape.pieces = call.pieces > 0 ? call.pieces : choice.pieces;
+  if (shape.lanes > k_lanes_a_place || shape.pieces > 1024)
+    return fail(Code::bad_usage, fmt::format("{} lanes and {} pieces are more than the {} and 1024 that are possible",
+                                             shape.lanes, shape.pieces, k_lanes_a_place));
+  if (has_root(call.collective) && (call.root < 0 || call.root >= ranks()))
+    return fail(Code::bad_usage, fmt::format("root {} is not one of the {} ranks", call.root, ranks()));
+  GRADRAIL_ASSIGN(const Planner* planner, parse_algorithm(choice.algorithm, shape));
+  GRADRAIL_ASSIGN(const Program program, plan(*planner, shape, rank_));
+
+  const int first_lane = static_cast<int>(place) * k_lanes_a_place;
+  auto keys = channels_of(program);
+  for (ChannelKey& key : keys) key.lane += first_lane;
+  GRADRAIL_TRY(open_channels(keys, deadline));
+  auto bound = std::make_unique<Bound>();
+  bound->ran = {choice.algorithm, shape.lanes, shape.pieces, program.grid, program.steps.size()};
+  bound->program = bind(program, call.count, call.type, call.op, [&](ChannelKey key) {
+    return channels_.at({key.peer, key.lane + first_lane}).get();
+  });
+  bound->execution = std::make_unique<Execution>(bound->program);
+  Bindings::Key key{call.collective, call.count, call.type,   call.op, call.root,
+                    call.in_place,   call.lanes, call.pieces, place,   std::string(call.algorithm)};
+  const auto at = bindings.all.emplace(std::move(key), std::move(bound)).first;
+  bindings.last_key = &at->first;
+  bindings.last = at->second.get();
+  return bindings.last;
+}
+
+Result<Ran> Communicator::resolve(const Call& call, Deadline deadline) {
+  GRADRAIL_ASSIGN(const Bound* bound, bound_for(call, started_ % places_.size(), deadline));
+  return bound->ran;
+}
+
+Result<void> Communicator::check_memory(const Call& call, const BoundProgram& program) const {
+  const auto check = [](const MemoryView& view, std::size_t bytes, std::string_view name) -> Result<void> {
+    if (bytes == 0) return {};
+    if (view.memory == nullptr || view.offset > view.memory->size() || bytes > view.memory->size() - view.offset)
+      return fail(Code::bad_usage, fmt::format("the {} buffer is smaller than the {} bytes of this call", name, bytes));
+    return {};
+  };
+  GRADRAIL_TRY(check(call.in, program.in_bytes, "input"));
+  return check(call.out, program.out_bytes, "output");
+}
+
+Result<Communicator::Operation> Communicator::start(const Call& call, Deadline deadline) {
+  if (failure_) [[unlikely]]
+    return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
+  const std::size_t place_index = started_ % places_.size();
+  Place& place = places_[place_index];
+  if (place.bound != nullptr) GRADRAIL_TRY(wait_for(place_index, deadline));
+  GRADRAIL_ASSIGN(Bound * bound, bound_for(call, place_index, deadline));
+  GRADRAIL_TRY(check_memory(call, bound->program));
+  if (bound->program.scratch_bytes > place.scratch.size()) {
+    place.scratch = Memory();
+    GRADRAIL_ASSIGN(place.scratch, allocate(bound->program.scratch_bytes));
+  }
+  place.bound = bound;
+  place.number = ++started_;
+  place.out = call.out.data();
+  bound->execution->trace(times_);
+  bound->execution->start(call.in, call.out, {&place.scratch, 0});
+  auto moved = bound->execution->progress();
+  if (!moved) return poison(std::move(moved).error());
+  return Operation{place.number};
+}
+
+void Communicator::complete(std::size_t index) {
+  Place& place = places_[index];
+  const BoundProgram& program = place.bound->program;
+  if (program.divide_by > 1 && program.out_bytes > 0)
+    program.divide(place.out, program.out_bytes / program.element_bytes, program.divide_by);
+  place.bound = nullptr;
+}
+
+Result<bool> Communicator::progress() {
+  bool moved = false;
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    Place& place = places_[i];
+    if (place.bound == nullptr) continue;
+    auto result = place.bound->execution->progress();
+    if (!result) [[unlikely]]
+      return poison(std::move(result).error());
+    moved |= *result;
+    if (place.bound->execution->done()) {
+      complete(i);
+      moved = true;
+    }
+  }
+  if (moved) return true;
+  for (const auto& transport : transports_)
+    if (transport != nullptr) moved |= transport->progress();
+  return moved;
+}
+
+Result<bool> Communicator::test(Operation operation) {
+  const Place& place = places_[(operation.number - 1) % places_.size()];
+  if (place.number != operation.number || place.bound == nullptr) return true;
+  if (failure_) return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
+  GRADRAIL_ASSIGN(const bool moved, progress());
+  if (!moved && place.bound != nullptr)
+    if (const Error* error = place.bound->execution->failure()) return poison(*error);
+  return place.number != operation.number || place.bound == nullptr;
+}
+
+Result<void> Communicator::wait(Operation operation, Deadline deadline) {
+  const std::size_t index = (operation.number - 1) % places_.size();
+  if (places_[index].number != operation.number || places_[index].bound == nullptr) return {};
+  return wait_for(index, deadline);
+}
+
+Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
+  if (failure_) return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
+  const Place& place = places_[index];
+  const int spins = crowded_ ? k_spins_crowded : k_spins_alone;
+  for (int idle = 0; place.bound != nullptr;) {
+    GRADRAIL_ASSIGN(const bool moved, progress());
+    if (moved) {
+      idle = 0;
+      continue;
+    }
+    if (++idle < spins) continue;
+    if (const Error* error = place.bound->execution->failure()) return poison(*error);
+    if (deadline.passed()) return poison(overdue(index));
+    // Only where the network alone is awaited may a wait block; shared memory tells nobody.
+    const bool blocking = idle > k_spins_before_sleep && transports_[1] == nullptr;
+    transports_[0]->wait(blocking ? Seconds(1e-3) : Seconds(0));
+  }
+  return {};
+}
+
+Error Communicator::overdue(std::size_t index) const {
+  const Bound& bound = *places_[index].bound;
+  const auto awaited = bound.execution->awaited();
+  if (awaited.channel == nullptr)
+    return {Code::timed_out, fmt::format("{} did not end before its deadline", bound.ran.algorithm), Error::k_no_peer,
+            0};
+  const int peer = awaited.channel->endpoint->peer();
+  return {Code::timed_out,
+          fmt::format("{}: {} {} before the deadline; it is stopped, overloaded, or waits for another rank itself",
+                      bound.ran.algorithm, who(peer),
+                      awaited.for_data ? "sent no more data" : "did not take the data sent to it"),
+          peer, 0};
+}
+
+tl::unexpected<Error> Communicator::poison(Error error) {
+  failure_ = error;
+  return tl::unexpected<Error>(std::move(error));
+}
+
+Result<void> Communicator::run(const Call& call, Deadline deadline) {
+  GRADRAIL_ASSIGN(const Operation operation, start(call, deadline));
+  return wait(operation, deadline);
+}
+
+Result<void> Communicator::barrier(Deadline deadline) {
+  Call call;
+  call.in = call.out = {&barrier_memory_, 0};
+  call.in_place = true;
+  call.count = 1;
+  call.type = Type::u8;
+  call.algorithm = "recursive_doubling";
+  call.lanes = call.pieces = 1;
+  return run(call, deadline);
+}
+
+Traffic Communicator::traffic() const {
+  Traffic total{};
+  for (const auto& [key, channel] : channels_)
+    for (std::size_t i = 0; i < k_paths; ++i) total[i] += channel->endpoint->traffic()[i];
+  return total;
+}
+
+}  // namespace gradrail

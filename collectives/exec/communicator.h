@@ -1,0 +1,153 @@
+// The front door: a group of ranks that runs collectives together. It owns one transport for peers inside the host and
+// one for those on other hosts, the channels opened over them, the plans bound so far, and scratch memory.
+//
+// A call is started, then tested or waited for; several may be in flight. All ranks start the same calls in the same
+// order, with the same collective, count, type, operation, root and algorithm. Nothing is allocated and no connection
+// is made once a call of the same kind has run before. Every wait has a deadline. After one failure the communicator is
+// poisoned: every later call is refused with the first failure.
+//
+// Belongs to one thread. Memory made by it must be gone before it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "collectives/exec/execution.h"
+#include "collectives/exec/memory.h"
+#include "collectives/plan/planner.h"
+#include "collectives/select/selector.h"
+#include "transports/bootstrap.h"
+#include "transports/settings.h"
+
+namespace gradrail {
+
+struct CommunicatorOptions {
+  std::string inner = "shm";  // transport between ranks of one host
+  std::string outer = "tcp";  // transport between hosts; not opened where there is one host
+  int ranks_per_host = 0;     // groups ranks into hosts of so many (a topology to try out); 0: the real hosts
+  Settings settings;          // rank, ranks, secret and listen_host are filled in by create()
+  int in_flight = 1;          // calls that may be in flight at once, 1..4; each has channels of its own
+  std::shared_ptr<const Selector> selector;  // answers "auto"; null: the cost model's defaults
+};
+
+struct Call {
+  Collective collective = Collective::allreduce;
+  MemoryView in;  // in place: the same memory as `out`, on the collective's data coordinates (program.h)
+  MemoryView out;
+  // Elements: of the data for allreduce, broadcast, reduce and send-recv; of one rank's block for the others.
+  std::uint64_t count = 0;
+  Type type = Type::f32;
+  ReduceOp op = ReduceOp::sum;
+  int root = 0;
+  bool in_place = false;
+  std::string_view algorithm = "auto";
+  int lanes = 0;  // 0: what the selector or the defaults say
+  int pieces = 0;
+};
+
+// What a call came to: read from the plan that ran, not from the request.
+struct Ran {
+  std::string algorithm;
+  int lanes = 1;
+  int pieces = 1;
+  std::uint32_t chunks = 1;  // the plan's grid
+  std::size_t steps = 0;     // of this rank's program
+};
+
+class Communicator {
+ public:
+  struct Operation {
+    std::uint64_t number = 0;
+  };
+
+  // Two halves, for callers that carry the addresses themselves: open() makes this rank reachable, meet() takes
+  // everyone's address(), by rank. create() does both over the bootstrap.
+  [[nodiscard]] static Result<std::unique_ptr<Communicator>> open(const CommunicatorOptions& options,
+                                                                  std::span<const Member> members, int rank);
+  [[nodiscard]] const Bytes& address() const { return address_; }
+  [[nodiscard]] Result<void> meet(std::span<const Bytes> addresses);
+  [[nodiscard]] static Result<std::unique_ptr<Communicator>> create(Bootstrap& bootstrap, CommunicatorOptions options,
+                                                                    Deadline deadline);
+  ~Communicator();
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int ranks() const { return static_cast<int>(members_.size()); }
+  [[nodiscard]] int ranks_per_host() const { return ranks_per_host_; }
+  [[nodiscard]] const std::string& transport_name() const { return transport_name_; }  // "shm", "shm+tcp"
+
+  // Zeroed memory, in the form that the transports move best.
+  [[nodiscard]] Result<Memory> allocate(std::size_t bytes);
+  // Memory of the caller's, which must stay as long as the result.
+  [[nodiscard]] Result<Memory> adopt(std::span<std::byte> bytes);
+
+  // Errors: bad_usage (unknown algorithm, memory too small), unsupported (the algorithm's own refusal), and whatever
+  // opening a channel for the first time may meet. `deadline` bounds that, and waiting for a free place in flight.
+  [[nodiscard]] Result<Operation> start(const Call& call, Deadline deadline);
+  // Drives everything in flight a little; true once the operation is complete.
+  [[nodiscard]] Result<bool> test(Operation operation);
+  [[nodiscard]] Result<void> wait(Operation operation, Deadline deadline);
+  // start and wait.
+  [[nodiscard]] Result<void> run(const Call& call, Deadline deadline);
+  // Everyone waits for everyone, over the transports.
+  [[nodiscard]] Result<void> barrier(Deadline deadline);
+
+  // What the call comes to, binding it if it was not yet.
+  [[nodiscard]] Result<Ran> resolve(const Call& call, Deadline deadline);
+  // Payload bytes sent by this rank so far, by path.
+  [[nodiscard]] Traffic traffic() const;
+  // Records the step times of the calls that are started from now on, with enough room reserved; null ends it.
+  void trace(std::vector<StepTime>* times) { times_ = times; }
+
+ private:
+  struct Bound;
+  struct Bindings;  // everything bound so far, by what calls must share to share it
+
+  Communicator();
+  [[nodiscard]] Reach reach_of(int peer) const;
+  [[nodiscard]] Transport& transport_of(Reach reach) const { return *transports_[static_cast<std::size_t>(reach)]; }
+  [[nodiscard]] Question question_of(const Call& call) const;
+  [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
+  [[nodiscard]] Result<void> open_channels(std::span<const ChannelKey> keys, Deadline deadline);
+  [[nodiscard]] Result<void> check_memory(const Call& call, const BoundProgram& program) const;
+  [[nodiscard]] Result<bool> progress();
+  [[nodiscard]] Result<void> wait_for(std::size_t place, Deadline deadline);
+  void complete(std::size_t place);
+  [[nodiscard]] tl::unexpected<Error> poison(Error error);
+  [[nodiscard]] Error overdue(std::size_t place) const;
+  [[nodiscard]] std::string who(int peer) const;
+
+  struct Place {             // a call in flight
+    Bound* bound = nullptr;  // null when free
+    std::uint64_t number = 0;
+    std::byte* out = nullptr;
+    Memory scratch;
+  };
+
+  int rank_ = 0;
+  int ranks_per_host_ = 1;
+  int in_flight_ = 1;
+  bool crowded_ = false;  // more ranks than cores on this host: give the core away as soon as there is nothing to do
+  std::vector<Member> members_;
+  std::vector<int> host_of_;
+  std::string transport_name_;
+  Bytes address_;
+  std::shared_ptr<const Selector> selector_;
+  std::array<std::unique_ptr<Transport>, k_reaches> transports_;
+  std::vector<std::array<Address, k_reaches>> addresses_;
+  std::map<ChannelKey, std::unique_ptr<Channel>> channels_;
+  std::unique_ptr<Bindings> bindings_;
+  std::vector<Place> places_;
+  std::uint64_t started_ = 0;
+  std::vector<StepTime>* times_ = nullptr;
+  Memory barrier_memory_;
+  std::optional<Error> failure_;
+};
+
+}  // namespace gradrail

@@ -1,0 +1,321 @@
+#include "collectives/exec/execution.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+namespace {
+
+// Bytes combined at once: small enough that the block is still in the first-level caches when it is sent on.
+constexpr std::size_t k_block = 32 << 10;
+
+using Kind = BoundStep::Kind;
+
+}  // namespace
+
+Execution::Execution(const BoundProgram& program) : program_(program) {
+  lanes_.resize(program.lanes.size());
+  streams_.resize(program.streams);
+  outputs_.resize(program.stream_outputs);
+  tickets_.resize(program.channels.size());
+  from_.resize(program.widest + 2u);
+  to_.resize(program.widest + 2u);
+}
+
+void Execution::start(MemoryView in, MemoryView out, MemoryView scratch) {
+  stores_ = {in, out, scratch};
+  for (std::size_t i = 0; i < stores_.size(); ++i) bases_[i] = stores_[i].data();
+  running_ = 0;
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    lanes_[i] = Lane{};
+    lanes_[i].steps = &program_.lanes[i];
+    running_ += !program_.lanes[i].empty();
+  }
+}
+
+std::byte* Execution::address(Store store, std::size_t offset) const {
+  return bases_[static_cast<std::size_t>(store)] + offset;
+}
+
+Slice Execution::slice(const Channel& channel, Store store, std::size_t offset, std::size_t bytes) const {
+  const MemoryView& view = stores_[static_cast<std::size_t>(store)];
+  return {view.memory->region(channel.reach), view.offset + offset, bytes};
+}
+
+Result<bool> Execution::progress() {
+  bool moved = false;
+  for (Lane& lane : lanes_) {
+    if (lane.open_streams == lane.steps->size() && lane.oldest == lane.steps->size() &&
+        lane.oldest_send == lane.steps->size())
+      continue;
+    GRADRAIL_ASSIGN(const bool lane_moved, advance(lane));
+    moved |= lane_moved;
+    if (lane.open_streams == lane.steps->size() && lane.oldest == lane.steps->size() &&
+        lane.oldest_send == lane.steps->size())
+      --running_;
+  }
+  return moved;
+}
+
+Result<bool> Execution::advance(Lane& lane) {
+  bool moved = false;
+  for (bool again = true; again;) {
+    GRADRAIL_ASSIGN(again, start_steps(lane));
+    again |= complete_oldest(lane);
+    again |= stream_out(lane);
+    again |= complete_sends(lane);
+    moved |= again;
+  }
+  return moved;
+}
+
+Result<bool> Execution::start_steps(Lane& lane) {
+  bool moved = false;
+  while (lane.next < lane.steps->size()) {
+    const BoundStep& step = (*lane.steps)[lane.next];
+    if (step.need_done > lane.done || step.need_sent > lane.sent || !room_for(step)) break;
+    if (times_ != nullptr) began(step, static_cast<std::size_t>(&lane - lanes_.data()));
+    GRADRAIL_TRY(post(step));
+    ++lane.next;
+    moved = true;
+    // Local steps are complete once posted; let the watermark see it, as the next step may need just that.
+    if (step.kind == Kind::reduce || step.kind == Kind::copy) (void)complete_oldest(lane);
+  }
+  return moved;
+}
+
+bool Execution::room_for(const BoundStep& step) const {
+  for (std::size_t i = 0; i < step.inputs; ++i)
+    if (!input(step, i).can_recv()) return false;
+  for (std::size_t i = 0; i < step.outputs; ++i)
+    if (!output(step, i).can_send()) return false;
+  return true;
+}
+
+Result<void> Execution::post(const BoundStep& step) {
+  switch (step.kind) {
+    case Kind::send: {
+      Channel& channel = output(step, 0);
+      GRADRAIL_TRY(channel.endpoint->send(slice(channel, step.from_store, step.from, step.bytes)));
+      tickets_[step.channels] = ++channel.sends;
+      return {};
+    }
+    case Kind::recv: {
+      Channel& channel = input(step, 0);
+      GRADRAIL_TRY(channel.endpoint->recv(slice(channel, step.to_store, step.to, step.bytes)));
+      tickets_[step.channels] = ++channel.recvs;
+      return {};
+    }
+    case Kind::stream: {
+      streams_[step.state] = Stream{};
+      for (std::size_t i = 0; i < step.inputs; ++i) {
+        Channel& channel = input(step, i);
+        GRADRAIL_TRY(channel.endpoint->recv_in_place(step.bytes));
+        tickets_[step.channels + i] = ++channel.recvs;
+      }
+      for (std::size_t i = 0; i < step.outputs; ++i) {
+        Channel& channel = output(step, i);
+        GRADRAIL_TRY(channel.endpoint->send_in_place(step.bytes));
+        tickets_[step.channels + step.inputs + i] = ++channel.sends;
+        outputs_[step.outs + i] = {0, channel.streams++};
+      }
+      return {};
+    }
+    case Kind::reduce: {
+      std::byte* to = address(step.to_store, step.to);
+      program_.reduce(to, to, address(step.from_store, step.from), step.bytes / program_.element_bytes);
+      return {};
+    }
+    case Kind::copy: {
+      std::byte* to = address(step.to_store, step.to);
+      const std::byte* from = address(step.from_store, step.from);
+      if (to != from) std::memcpy(to, from, step.bytes);
+      return {};
+    }
+  }
+  return {};
+}
+
+bool Execution::complete_oldest(Lane& lane) {
+  bool moved = false;
+  while (lane.oldest < lane.next) {
+    const BoundStep& step = (*lane.steps)[lane.oldest];
+    switch (step.kind) {
+      case Kind::send: break;
+      case Kind::recv:
+        if (input(step, 0).endpoint->recvs_done() < tickets_[step.channels]) return moved;
+        ++lane.done;
+        break;
+      case Kind::stream:
+        moved |= stream_in(step);
+        if (streams_[step.state].in < step.bytes) return moved;
+        lane.done += step.inputs;
+        break;
+      case Kind::reduce:
+      case Kind::copy: ++lane.done; break;
+    }
+    if (times_ != nullptr && step.kind != Kind::send) ended(step);
+    ++lane.oldest;
+    moved = true;
+  }
+  return moved;
+}
+
+// Combines whatever has arrived at all inputs, block by block, and passes it on where the outputs have room.
+bool Execution::stream_in(const BoundStep& step) {
+  Stream& stream = streams_[step.state];
+  bool moved = false;
+  while (stream.in < step.bytes) {
+    std::size_t size = std::min(step.bytes - stream.in, k_block);
+    std::size_t inputs = 0;
+    if (step.reduces) from_[inputs++] = address(step.from_store, step.from) + stream.in;
+    for (std::size_t i = 0; i < step.inputs; ++i) {
+      Endpoint& endpoint = *input(step, i).endpoint;
+      if (endpoint.recvs_done() + 1 != tickets_[step.channels + i]) return moved;
+      const auto part = endpoint.readable();
+      if (part.empty()) return moved;
+      size = std::min(size, part.size());
+      from_[inputs++] = part.data();
+    }
+    std::size_t outputs = 0;
+    to_[outputs++] = address(step.to_store, step.to) + stream.in;
+    std::uint64_t passing = 0;  // outputs that take this block directly, as bits
+    for (std::size_t i = 0; i < step.outputs && i < 64; ++i) {
+      const Output& out = outputs_[step.outs + i];
+      Channel& channel = output(step, i);
+      if (out.at != stream.in || out.turn != channel.streams_done) continue;
+      const auto room = channel.endpoint->writable();
+      if (room.size() < std::min<std::size_t>(size, k_block / 8)) continue;
+      size = std::min(size, room.size());
+      to_[outputs++] = room.data();
+      passing |= 1ull << i;
+    }
+    if (stream.in + size < step.bytes) size = size / 64 * 64;
+    GRADRAIL_CHECK(size > 0);
+
+    const std::size_t count = size / program_.element_bytes;
+    if (!step.reduces)
+      for (std::size_t i = 0; i < outputs; ++i) std::memcpy(to_[i], from_[0], size);
+    else if (inputs == 2 && outputs == 1)
+      program_.reduce(to_[0], from_[0], from_[1], count);
+    else
+      program_.reduce_many({to_.data(), outputs}, {from_.data(), inputs}, count);
+
+    for (std::size_t i = 0; i < step.inputs; ++i) input(step, i).endpoint->consume(size);
+    stream.in += size;
+    moved = true;
+    for (std::size_t i = 0; i < step.outputs; ++i) {
+      if ((passing >> i & 1) == 0) continue;
+      Channel& channel = output(step, i);
+      channel.endpoint->commit(size);
+      outputs_[step.outs + i].at += size;
+      if (outputs_[step.outs + i].at == step.bytes) ++channel.streams_done;
+    }
+  }
+  return moved;
+}
+
+// Outputs that had no room when their block was combined get it from the result. Inputs never wait for outputs: a ring
+// of ranks that each waited for the next one's room would never end.
+bool Execution::stream_out(Lane& lane) {
+  bool moved = false;
+  const auto written = [&](const BoundStep& step) {
+    for (std::size_t i = 0; i < step.outputs; ++i)
+      if (outputs_[step.outs + i].at < step.bytes) return false;
+    return true;
+  };
+  while (lane.open_streams < lane.next) {
+    const BoundStep& step = (*lane.steps)[lane.open_streams];
+    if (step.kind == Kind::stream && (lane.open_streams >= lane.oldest || !written(step))) break;
+    ++lane.open_streams;
+    moved = true;
+  }
+  for (std::uint32_t index = lane.open_streams; index < lane.next && index <= lane.oldest; ++index) {
+    const BoundStep& step = (*lane.steps)[index];
+    if (step.kind != Kind::stream) continue;
+    const Stream& stream = streams_[step.state];
+    for (std::size_t i = 0; i < step.outputs; ++i) {
+      Output& out = outputs_[step.outs + i];
+      Channel& channel = output(step, i);
+      while (out.at < stream.in && out.turn == channel.streams_done) {
+        const auto room = channel.endpoint->writable();
+        if (room.empty()) break;
+        std::size_t size = std::min(room.size(), stream.in - out.at);
+        if (out.at + size < step.bytes) size = size / 64 * 64;
+        if (size == 0) break;
+        std::memcpy(room.data(), address(step.to_store, step.to) + out.at, size);
+        channel.endpoint->commit(size);
+        out.at += size;
+        moved = true;
+        if (out.at == step.bytes) ++channel.streams_done;
+      }
+    }
+  }
+  return moved;
+}
+
+bool Execution::complete_sends(Lane& lane) {
+  bool moved = false;
+  while (lane.oldest_send < lane.next) {
+    const BoundStep& step = (*lane.steps)[lane.oldest_send];
+    for (std::size_t i = 0; i < step.outputs; ++i)
+      if (output(step, i).endpoint->sends_done() < tickets_[step.channels + step.inputs + i]) return moved;
+    lane.sent += step.outputs;
+    if (times_ != nullptr && step.kind == Kind::send) ended(step);
+    ++lane.oldest_send;
+    moved = true;
+  }
+  return moved;
+}
+
+Execution::Awaited Execution::awaited() const {
+  for (const Lane& lane : lanes_) {
+    if (lane.oldest < lane.next) {
+      const BoundStep& step = (*lane.steps)[lane.oldest];
+      for (std::size_t i = 0; i < step.inputs; ++i) {
+        const Channel& channel = input(step, i);
+        if (channel.endpoint->recvs_done() < tickets_[step.channels + i] &&
+            (step.kind == Kind::recv || channel.endpoint->readable().empty()))
+          return {&channel, true};
+      }
+    }
+    for (std::uint32_t index = lane.oldest_send; index < lane.next; ++index) {
+      const BoundStep& step = (*lane.steps)[index];
+      for (std::size_t i = 0; i < step.outputs; ++i)
+        if (output(step, i).endpoint->sends_done() < tickets_[step.channels + step.inputs + i])
+          return {&output(step, i), false};
+    }
+  }
+  return {};
+}
+
+const Error* Execution::failure() const {
+  for (const Channel* channel : program_.channels)
+    if (const Error* error = channel->endpoint->failure()) return error;
+  return nullptr;
+}
+
+void Execution::began(const BoundStep& step, std::size_t lane) {
+  StepTime time;
+  time.step = step.step;
+  time.op = program_.op_of(step.step);
+  time.lane = static_cast<std::uint8_t>(lane);
+  if (step.inputs + step.outputs > 0) time.peer = program_.channels[step.channels]->endpoint->peer();
+  time.bytes = step.bytes;
+  time.begin = time.end = Clock::now();
+  times_->push_back(time);
+}
+
+void Execution::ended(const BoundStep& step) {
+  const auto now = Clock::now();
+  for (auto time = times_->rbegin(); time != times_->rend(); ++time)
+    if (time->step == step.step) {
+      time->end = now;
+      return;
+    }
+}
+
+}  // namespace gradrail

@@ -1,0 +1,54 @@
+#include <algorithm>
+#include <cmath>
+
+#include "collectives/select/selector.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr std::uint64_t k_small_bytes = 16 << 10;   // below, the number of rounds decides
+constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
+
+bool pipelines(std::string_view algorithm) {
+  return algorithm == "ring" || algorithm == "tree" || algorithm == "chain" || algorithm == "hierarchical";
+}
+
+}  // namespace
+
+Selection with_default_tuning(std::string_view algorithm, const Question& question) {
+  Selection selection{std::string(algorithm), 1, 1};
+  const std::string_view name = algorithm.substr(0, algorithm.find(':'));
+  if (!pipelines(name)) return selection;
+  // A ring's block is an n-th of the data; trees and chains pass on all of it.
+  const bool divided = name == "ring" || name == "hierarchical";
+  const std::uint64_t block =
+      divided ? question.bytes / static_cast<std::uint64_t>(question.ranks) : question.bytes / 2;
+  const std::uint64_t most = divided ? 8 : 64;
+  selection.pieces = static_cast<int>(std::clamp<std::uint64_t>(block / k_piece_bytes, 1, most));
+  return selection;
+}
+
+Selection default_selection(const Question& question) {
+  const bool small = question.bytes <= k_small_bytes;
+  const auto name = [&]() -> std::string_view {
+    switch (question.collective) {
+      case Collective::allreduce:
+        if (small) return "recursive_doubling";
+        if (question.ranks_per_host > 1 && question.ranks > question.ranks_per_host) return "hierarchical";
+        return question.ranks <= 8 ? "two_shot" : "ring";
+      case Collective::reduce_scatter:
+      case Collective::all_gather: return question.ranks <= 8 ? "direct" : "ring";
+      case Collective::broadcast:
+      case Collective::reduce: return small || question.ranks <= 2 ? "binomial" : "chain";
+      case Collective::gather:
+      case Collective::scatter: return question.ranks <= 8 ? "direct" : "binomial";
+      case Collective::all_to_all: return "pairwise";
+      case Collective::send_recv: return "direct";
+    }
+    return "ring";
+  }();
+  return with_default_tuning(name, question);
+}
+
+}  // namespace gradrail

@@ -1,0 +1,45 @@
+// Which algorithm to use for a call. Pure: what is known goes in, a choice comes out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "collectives/types.h"
+#include "transports/base/result.h"
+
+namespace gradrail {
+
+struct Question {
+  Collective collective = Collective::allreduce;
+  std::uint64_t bytes = 0;  // of the collective's data: its largest buffer, as the benchmark's size column has it
+  int ranks = 1;
+  int ranks_per_host = 1;
+  std::string transport;  // "shm", or "shm+tcp" where the one inside a host and the one between differ
+  bool in_place = false;
+};
+
+struct Selection {
+  std::string algorithm;  // as parse_algorithm() reads it
+  int lanes = 1;
+  int pieces = 1;
+  friend bool operator==(const Selection&, const Selection&) = default;
+};
+
+class Selector {
+ public:
+  virtual ~Selector() = default;
+  // Always finds one: every collective has a planner for any number of ranks.
+  [[nodiscard]] virtual Selection choose(const Question& question) const = 0;
+  // For tables and records: "table FILE", "cost model".
+  [[nodiscard]] virtual std::string describe() const = 0;
+};
+
+// Lanes and pieces for an algorithm when nobody said: pieces small enough to overlap receiving with sending on,
+// large enough that a message's fixed cost does not show.
+[[nodiscard]] Selection with_default_tuning(std::string_view algorithm, const Question& question);
+
+// What to use where there is neither a table nor a measured link: small data by few rounds, large data by few bytes.
+[[nodiscard]] Selection default_selection(const Question& question);
+
+}  // namespace gradrail
