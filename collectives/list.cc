@@ -4,6 +4,12 @@
 namespace gradrail {
 
 extern const Planner k_ring_allreduce;
+extern const Planner k_double_binary_tree_allreduce;
+extern const Planner k_recursive_doubling_allreduce;
+extern const Planner k_halving_doubling_allreduce;
+extern const Planner k_one_shot_allreduce;
+extern const Planner k_two_shot_allreduce;
+extern const Planner k_hierarchical_allreduce;
 
 extern const Planner k_ring_reduce_scatter;
 extern const Planner k_direct_reduce_scatter;
@@ -38,6 +44,12 @@ extern const Planner k_direct_send_recv;
 std::span<const Planner* const> planners() {
   static constexpr const Planner* k_planners[] = {
       &k_ring_allreduce,
+      &k_double_binary_tree_allreduce,
+      &k_recursive_doubling_allreduce,
+      &k_halving_doubling_allreduce,
+      &k_one_shot_allreduce,
+      &k_two_shot_allreduce,
+      &k_hierarchical_allreduce,
 
       &k_ring_reduce_scatter,
       &k_direct_reduce_scatter,

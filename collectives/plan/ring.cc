@@ -12,7 +12,10 @@
 //     rank 1     1  0  3 | 2  1  0      after round 2, rank r holds block r+1 reduced
 //     rank 2     2  1  0 | 3  2  1
 //     rank 3     3  2  1 | 0  3  2
+#include <numeric>
+
 #include "collectives/plan/planner.h"
+#include "collectives/plan/two_phase.h"
 
 namespace gradrail {
 
@@ -22,33 +25,65 @@ Result<void> supports(const Shape&) { return {}; }
 
 std::uint32_t grain(const Shape& shape, int n) { return static_cast<std::uint32_t>(n * shape.lanes * shape.pieces); }
 
+// One lane's steps.
+class Lane {
+ public:
+  Lane(Builder& builder, const Group& group, Window window, int lane)
+      : builder_(builder),
+        group_(group),
+        window_(window),
+        lane_(static_cast<std::uint32_t>(lane)),
+        next_((group.me + 1) % group.size()),
+        previous_((group.me + group.size() - 1) % group.size()) {
+    builder.lane(lane);
+  }
+
+  // Leaves block me+1 reduced here; with `pass_on`, each piece of it is sent on as soon as it is.
+  void reduce_scatter(bool pass_on) {
+    send_block(group_.me);
+    for (int round = 1; round < group_.size(); ++round)
+      for (std::uint32_t piece = 0; piece < pieces(); ++piece) {
+        const Window chunk = part(group_.me - round, piece);
+        builder_.recv_reduce(group_, previous_, chunk);
+        if (pass_on || round < group_.size() - 1) builder_.send(group_, next_, chunk);
+      }
+  }
+  void send_block(int block) {
+    for (std::uint32_t piece = 0; piece < pieces(); ++piece) builder_.send(group_, next_, part(block, piece));
+  }
+  // After block me+1 has been sent.
+  void all_gather() {
+    for (int round = 0; round < group_.size() - 1; ++round)
+      for (std::uint32_t piece = 0; piece < pieces(); ++piece) {
+        const Window chunk = part(group_.me - round, piece);
+        builder_.recv(group_, previous_, chunk);
+        if (round < group_.size() - 2) builder_.send(group_, next_, chunk);
+      }
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t pieces() const { return static_cast<std::uint32_t>(builder_.shape().pieces); }
+  [[nodiscard]] Window part(int block, std::uint32_t piece) const {
+    const int n = group_.size();
+    return window_.part(static_cast<std::uint32_t>((block + n) % n), static_cast<std::uint32_t>(n))
+        .part(lane_, static_cast<std::uint32_t>(builder_.shape().lanes))
+        .part(piece, pieces());
+  }
+
+  Builder& builder_;
+  const Group& group_;
+  Window window_;
+  std::uint32_t lane_;
+  int next_;
+  int previous_;
+};
+
 void emit(Builder& builder, const Group& group, Window window) {
-  const int n = group.size();
-  if (n == 1) return;
-  const auto lanes = static_cast<std::uint32_t>(builder.shape().lanes);
-  const auto pieces = window.count / (static_cast<std::uint32_t>(n) * lanes);
-  const int next = (group.me + 1) % n;
-  const int previous = (group.me + n - 1) % n;
-  const auto part = [&](int block, std::uint32_t lane, std::uint32_t piece) {
-    return window.part(static_cast<std::uint32_t>((block % n + n) % n), static_cast<std::uint32_t>(n))
-        .part(lane, lanes)
-        .part(piece, pieces);
-  };
-  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-    builder.lane(static_cast<int>(lane));
-    for (std::uint32_t piece = 0; piece < pieces; ++piece) builder.send(group, next, part(group.me, lane, piece));
-    for (int round = 1; round < n; ++round)
-      for (std::uint32_t piece = 0; piece < pieces; ++piece) {
-        const Window chunk = part(group.me - round, lane, piece);
-        builder.recv_reduce(group, previous, chunk);
-        builder.send(group, next, chunk);
-      }
-    for (int round = 0; round < n - 1; ++round)
-      for (std::uint32_t piece = 0; piece < pieces; ++piece) {
-        const Window chunk = part(group.me - round, lane, piece);
-        builder.recv(group, previous, chunk);
-        if (round < n - 2) builder.send(group, next, chunk);
-      }
+  if (group.size() == 1) return;
+  for (int lane = 0; lane < builder.shape().lanes; ++lane) {
+    Lane steps(builder, group, window, lane);
+    steps.reduce_scatter(true);
+    steps.all_gather();
   }
 }
 
@@ -56,10 +91,38 @@ std::uint64_t chunks_sent(const Shape&, int n, int, std::uint32_t chunks) {
   return 2ull * static_cast<std::uint64_t>(n - 1) * chunks / static_cast<std::uint64_t>(n);
 }
 
+std::uint32_t phase_grain(const Shape& shape, int n, std::uint32_t share) {
+  return static_cast<std::uint32_t>(n) * std::lcm(static_cast<std::uint32_t>(shape.pieces), share);
+}
+
+std::vector<Window> shares(int n, int member, Window window) {
+  return {window.part(static_cast<std::uint32_t>((member + 1) % n), static_cast<std::uint32_t>(n))};
+}
+
+void reduce_scatter(Builder& builder, const Group& group, Window window) {
+  Lane(builder, group, window, 0).reduce_scatter(false);
+}
+
+void all_gather(Builder& builder, const Group& group, Window window) {
+  Lane steps(builder, group, window, 0);
+  steps.send_block(group.me + 1);
+  steps.all_gather();
+}
+
+std::uint64_t phase_sent(int n, int, std::uint32_t chunks) {
+  return static_cast<std::uint64_t>(n - 1) * chunks / static_cast<std::uint64_t>(n);
+}
+
 }  // namespace
 
-extern const Planner k_ring_allreduce{
-    "ring", Collective::allreduce, "reduce-scatter and all-gather around a ring; least bytes, most rounds",
-    supports, grain, emit, chunks_sent};
+extern const Planner k_ring_allreduce{"ring",
+                                      Collective::allreduce,
+                                      "reduce-scatter and all-gather around a ring; least bytes, most rounds",
+                                      supports,
+                                      grain,
+                                      emit,
+                                      chunks_sent};
+
+extern const TwoPhase k_ring_phases{"ring", phase_grain, shares, reduce_scatter, all_gather, phase_sent};
 
 }  // namespace gradrail

@@ -38,6 +38,7 @@ Group Group::across_hosts(const Shape& shape, int rank) {
 
 Builder::Builder(const Shape& shape, int rank, std::uint32_t grid) {
   program_.shape = shape;
+  view_ = shape;
   program_.rank = rank;
   program_.grid = grid;
   current_.resize(grid);
@@ -48,9 +49,22 @@ Builder::Builder(const Shape& shape, int rank, std::uint32_t grid) {
 Builder::~Builder() = default;
 
 void Builder::lane(int lane) {
-  GRADRAIL_CHECK(lane >= 0 && lane < program_.shape.lanes);
+  GRADRAIL_CHECK(lane >= 0 && lane < view_.lanes);
+  lane_ = static_cast<std::uint8_t>(confined_ < 0 ? lane : confined_);
+  wait_ = false;
+}
+
+void Builder::confine(int lane) {
+  GRADRAIL_CHECK(confined_ < 0 && lane >= 0 && lane < program_.shape.lanes);
+  confined_ = lane;
+  view_.lanes = 1;
   lane_ = static_cast<std::uint8_t>(lane);
   wait_ = false;
+}
+
+void Builder::release() {
+  confined_ = -1;
+  view_.lanes = program_.shape.lanes;
 }
 
 void Builder::wait() { wait_ = true; }
@@ -127,6 +141,12 @@ Place Builder::result(Window window) const {
 }
 
 Place Builder::scratch(std::uint8_t plane, Window window) const { return {Store::scratch, plane, window.first}; }
+
+bool Builder::settled(Window window) const {
+  const Place now = current(window);
+  const Place then = result(window);
+  return now == then || (program_.shape.in_place && now.store == Store::in && then.store == Store::out);
+}
 
 void Builder::moved(Window window, Place place) {
   for (std::uint32_t i = 0; i < window.count; ++i) {

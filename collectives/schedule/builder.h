@@ -29,13 +29,17 @@ class Builder {
  public:
   Builder(const Shape& shape, int rank, std::uint32_t grid);
 
-  [[nodiscard]] const Shape& shape() const { return program_.shape; }
+  // What planners go by: the shape of the job, of one lane while confined.
+  [[nodiscard]] const Shape& shape() const { return view_; }
   [[nodiscard]] int rank() const { return program_.rank; }
   [[nodiscard]] std::uint32_t grid() const { return program_.grid; }
   [[nodiscard]] Window whole() const { return {0, program_.grid}; }
 
   // Steps that follow belong to this lane.
   void lane(int lane);
+  // Until release(), shape() has one lane, and its lane 0 is this one: so a planner runs inside one lane of another.
+  void confine(int lane);
+  void release();
   // The next step waits for all earlier steps of its lane, whatever it touches: the end of a round.
   void wait();
 
@@ -60,6 +64,8 @@ class Builder {
   [[nodiscard]] Place current(Window window) const;
   // Where my result of the window belongs: the output where this rank has one that covers it, else scratch plane 0.
   [[nodiscard]] Place result(Window window) const;
+  // Whether my current version of the window is in that place already (in place, the input is).
+  [[nodiscard]] bool settled(Window window) const;
   [[nodiscard]] Place scratch(std::uint8_t plane, Window window) const;
   // Declares that my current version of the window is now at `place`.
   void moved(Window window, Place place);
@@ -73,6 +79,8 @@ class Builder {
   Touched& touched(Place place, std::uint32_t chunk);
 
   Program program_;
+  Shape view_;
+  int confined_ = -1;  // the lane that planners are confined to, -1 for none
   std::uint8_t lane_ = 0;
   bool wait_ = false;
   std::vector<Place> current_;                 // by chunk
