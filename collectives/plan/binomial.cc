@@ -4,16 +4,16 @@
 // sends it ceil(log2 n) times). Gather and scatter: an edge carries the blocks of the subtree below it, so the root
 // moves (n-1)/n of the data, the least possible, but a block may travel over several edges. Best for small messages.
 // Chan, Heimlich, Purkayastha and van de Geijn, "Collective communication: theory, practice, and experience", CCPE
-// 19(13), 2007, section 4.1 (minimum-spanning-tree algorithms).
+// 19(13), 2007 (minimum-spanning-tree algorithms).
 //
 // Members are numbered from the root (0 is the root); the tree is binomial.h's. Four ranks (-> is a message, with its
 // blocks):
 //
-//     round            0            1
-//     broadcast        0 -> 2       0 -> 1      2 -> 3
-//     scatter          0 -2,3-> 2   0 -1-> 1    2 -3-> 3
-//     reduce           1 -> 0       3 -> 2      2 -> 0
-//     gather           1 -1-> 0     3 -3-> 2    2 -2,3-> 0
+//     round            0                       1
+//     broadcast        0 -> 2                  0 -> 1,  2 -> 3
+//     scatter          0 -2,3-> 2              0 -1-> 1,  2 -3-> 3
+//     reduce           1 -> 0,  3 -> 2         2 -> 0
+//     gather           1 -1-> 0,  3 -3-> 2     2 -2,3-> 0
 //
 // Broadcast and reduce stream `pieces` pieces down the tree. Blocks of a subtree are neighbours, so that they travel in
 // one message (two where the numbering wraps around the last rank; a block each with more than one lane).
@@ -97,8 +97,9 @@ void emit_gather(Builder& builder, const Group& members, Window window) {
   const Blocks blocks(window, n, builder.shape().lanes);
   for (int lane = 0; lane < builder.shape().lanes; ++lane) {
     builder.lane(lane);
-    // An inner rank's own block joins those of its subtree, to travel with them in one message.
-    if (me != 0 && tree.children(me) > 0 && blocks.contiguous()) builder.settle(blocks.part(members.me, lane));
+    // An inner rank's own block joins those of its subtree, to travel with them in one message; the last rank's cannot.
+    if (me != 0 && tree.children(me) > 0 && blocks.contiguous() && members.me != n - 1)
+      builder.settle(blocks.part(members.me, lane));
     for (int k = 0; k < tree.children(me); ++k) {
       const int child = tree.child(me, k);
       blocks.for_each_run(wrap(child + root, n), tree.subtree(child), lane,

@@ -1,6 +1,6 @@
 // Bruck's algorithms: all-gather and all-to-all in ceil(log2 n) rounds, the least possible, for any number of ranks.
 // Bruck, Ho, Kipnis, Upfal and Weathersby, "Efficient algorithms for all-to-all communications in multiport
-// message-passing systems", IEEE TPDS 8(11), 1997, sections 3 (index: all-to-all) and 4 (concatenation: all-gather).
+// message-passing systems", IEEE TPDS 8(11), 1997: "index" is all-to-all, "concatenation" all-gather.
 //
 // All-gather: every rank sends (n-1)/n of the data, the least possible; rank r holds a run of blocks r, r+1, ... that
 // doubles each round, by fetching from rank r+held what it holds. Blocks land where they belong, so there is no

@@ -2,7 +2,7 @@
 //
 // n-1 rounds (in place n); every rank sends (n-1)/n of the data, the least possible, and at any time sends one message
 // and receives one, so that no port is flooded. Best for large messages. Thakur, Rabenseifner and Gropp, "Optimization
-// of collective communication operations in MPICH", IJHPCA 19(1), 2005, section 3.4 (all-to-all, long messages).
+// of collective communication operations in MPICH", IJHPCA 19(1), 2005 (all-to-all, long messages).
 //
 // A round starts when the one before has ended. In round r, rank i sends to i+r and receives from i-r. In place, both
 // are r-i: a block received into scratch then replaces the block that has just left for the same rank, and no other

@@ -2,8 +2,9 @@
 //
 // ceil(log2 n) rounds; every rank sends (n-1)/n of the data. Best for small and medium messages. The classical form
 // (Thakur, Rabenseifner and Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005,
-// section 3.3) needs a power of two; this one runs on a circulant graph and needs nothing: Träff, "Optimal,
-// non-pipelined reduce-scatter and allreduce algorithms", arXiv:2410.14234, 2024, algorithm 1.
+// reduce-scatter) needs a power of two; this one, on a circulant graph, does not: Träff, "Optimal, non-pipelined
+// reduce-scatter and allreduce algorithms", arXiv:2410.14234, 2024. The order of the sum differs from rank to rank, but
+// each block is summed at one rank only.
 //
 // Rank r keeps a shrinking run of blocks r, r+1, ..., r+kept-1 (modulo n), at first all n. A round halves it: with
 // half = ceil(kept/2) it sends the blocks from r+half on to rank r+half, whose own run begins there, and adds what
@@ -31,9 +32,10 @@ void halve(Builder& builder, const Group& group, const Blocks& blocks, int lane)
     blocks.for_each_run(wrap(me + half, n), given, lane,
                         [&](Window run) { builder.send(group, wrap(me + half, n), run); });
     blocks.for_each_run(me, given, lane, [&](Window run) { builder.recv_reduce(group, wrap(me - half, n), run); });
-    // Where `kept` was odd the last block is still in the input, but leaves next in one run with reduced ones: it joins
-    // them in scratch while this round's messages are under way.
-    if (given < half && half / 2 > 1 && blocks.contiguous()) builder.settle(blocks.part(wrap(me + half - 1, n), lane));
+    // Where n is odd, the first round adds nothing to the last block that stays. It leaves next, in one run with
+    // reduced ones if it is not alone: it joins them in scratch while this round's messages are under way.
+    if (kept == n && given < half && half / 2 > 1 && blocks.contiguous())
+      builder.settle(blocks.part(wrap(me + half - 1, n), lane));
     kept = half;
   }
 }

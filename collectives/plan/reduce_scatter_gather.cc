@@ -1,9 +1,9 @@
 // Reduce-scatter then gather: Rabenseifner's reduce for large messages.
 //
-// 2*ceil(log2 n) rounds; the root sends (n-1)/n of the data, any other rank at most 3(n-1)/(2n) or so: (n-1)/n and its
-// subtree's blocks. Rabenseifner, "A new optimized MPI reduce and allreduce algorithm", 1997; Thakur, Rabenseifner and
-// Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005, section 3.5. The first
-// part is the halving of recursive_halving.cc, so any number of ranks will do.
+// 2*ceil(log2 n) rounds; the root sends (n-1)/n of the data, any other rank its subtree's blocks besides, at most half
+// of the data. Rabenseifner, "A new optimized MPI reduce and allreduce algorithm", 1997; Thakur, Rabenseifner and
+// Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005 (reduce, long messages).
+// The first part is the halving of recursive_halving.cc, so any number of ranks will do.
 //
 // Members are numbered from the root. Block v is reduced at member v, then travels up the binomial tree (binomial.h)
 // with the blocks of the subtree. Four ranks (blocks sent -> to, by round):

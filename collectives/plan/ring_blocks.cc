@@ -2,7 +2,7 @@
 //
 // n-1 rounds each; every rank sends (n-1)/n of the data, the least possible, to one neighbour only. Best for large
 // messages, worst latency. Chan, Heimlich, Purkayastha and van de Geijn, "Collective communication: theory, practice,
-// and experience", CCPE 19(13), 2007, section 4.2 (bucket algorithms).
+// and experience", CCPE 19(13), 2007 (bucket algorithms).
 //
 // Each block is divided over `lanes` lanes and `pieces` pieces; a piece moves on as soon as it has arrived. Four ranks,
 // one lane, one piece (block index sent, by round):

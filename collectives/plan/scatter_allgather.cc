@@ -1,11 +1,11 @@
 // Scatter then all-gather: van de Geijn's broadcast for large messages.
 //
-// ceil(log2 n) + n-1 rounds; a rank sends at most (n-1)/n of the data in either part, so about twice the data passes
-// each port whatever n, and less where a rank already holds blocks from the scatter. Barnett, Gupta, Payne, Shuler, van
+// At most ceil(log2 n) + n-1 rounds; the root sends 2(n-1)/n of the data, half in either part, and the others less: the
+// blocks of their subtree but their own, then those that the next rank lacks. Barnett, Gupta, Payne, Shuler, van
 // de Geijn and Watts, "Interprocessor collective communication library (InterCom)", SHPCC 1994; Thakur, Rabenseifner
-// and Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005, section 3.2; the ring
-// that leaves out what its receiver holds is Zhou et al., "A bandwidth-saving optimization for MPI broadcast
-// collective operation", ICPP Workshops 2015.
+// and Gropp, "Optimization of collective communication operations in MPICH", IJHPCA 19(1), 2005 (broadcast, long
+// messages); the ring that leaves out what its receiver holds: Zhou et al., "A bandwidth-saving optimization for MPI
+// broadcast collective operation", arXiv:1603.06809.
 //
 // Members are numbered from the root, and block v is the one that member v gets in the scatter down a binomial tree
 // (binomial.h); inner members get the blocks of their subtree with it. Then blocks go around a ring. Four ranks (-> is
