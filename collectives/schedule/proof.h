@@ -1,13 +1,13 @@
-// The parts of verify(), for its own sources only. check_form() and check_order() look at one program at a time;
-// Matching pairs the messages of all programs; check_outcome() runs them on symbols.
+// The parts of verify(), for its own sources only. check_form() and check_order() look at one program at a time,
+// check_lengths() at both ends of a message, check_outcome() at all programs running on symbols.
 //
 // Nothing here shares code with Builder: a mistake there must not excuse itself here.
 #pragma once
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "collectives/schedule/matching.h"
 #include "collectives/schedule/program.h"
 #include "transports/base/result.h"
 
@@ -29,26 +29,8 @@ namespace gradrail::proof {
 // Conflicting steps of one rank are ordered by their watermarks alone; no chunk is touched by two lanes.
 [[nodiscard]] Result<void> check_order(const Program& program);
 
-// Which message each talking step sends or receives: the k-th send of a pipe meets its k-th receive. Message k of a
-// pipe is number pipe.first + k of all.
-struct Pipe {
-  std::uint32_t from = 0, to = 0;  // ranks
-  std::uint32_t lane = 0;
-  std::uint32_t first = 0;
-  std::uint32_t count = 0;
-};
-struct Message {
-  std::uint32_t pipe = 0;
-  std::uint32_t send = 0;     // step of pipe.from
-  std::uint32_t receive = 0;  // step of pipe.to
-};
-struct Matching {
-  std::vector<Pipe> pipes;
-  std::vector<Message> messages;
-  std::vector<std::vector<std::uint32_t>> message_of;  // by rank, by step; meaningless for steps that do not talk
-};
-// Errors: a message left over, or ends that disagree on its length for some count.
-[[nodiscard]] Result<Matching> match(const Schedule& schedule);
+// The ends of each message, and the operands of each local step, are equally long for even and ragged counts.
+[[nodiscard]] Result<void> check_lengths(const Schedule& schedule, const Matching& matching);
 
 // Runs the programs with `credits`; checks that they end and that the outputs hold what the collective promises.
 [[nodiscard]] Result<void> check_outcome(const Schedule& schedule, const Matching& matching, int credits);

@@ -44,20 +44,24 @@ class Machine {
       : schedule_(schedule),
         matching_(matching),
         credits_(static_cast<std::uint32_t>(credits)),
-        grid_(schedule.programs[0].grid),
-        lanes_(static_cast<std::size_t>(schedule.shape.lanes)) {
+        grid_(schedule.programs[0].grid) {
     pipes_.resize(matching.pipes.size());
     in_flight_.resize(matching.messages.size());
+    queued_.resize(schedule.programs.size() * static_cast<std::size_t>(schedule.shape.lanes));
     for (const Program& program : schedule.programs) prepare(program);
   }
 
   Result<void> run() {
-    for (std::size_t thread = 0; thread < threads_.size(); ++thread) ready_.push_back(thread);
     while (!ready_.empty()) {
-      const std::size_t thread = ready_.back();
+      const std::size_t id = ready_.back();
       ready_.pop_back();
-      threads_[thread].queued = false;
-      GRADRAIL_TRY(advance(thread));
+      LaneProgress& lane = lanes_[id];
+      while (!lane.all_started() && lane.may_start()) {
+        const std::uint32_t index = lane.next();
+        lane.start();
+        GRADRAIL_TRY(start(rank_of(id), index));
+      }
+      queued_[id] = false;
     }
     return check_ended();
   }
@@ -65,88 +69,55 @@ class Machine {
   Result<void> check_promises() const;
 
  private:
-  // One lane of one rank.
-  struct Thread {
-    std::vector<std::uint32_t> steps;
-    std::size_t next = 0;        // first of them that has not started
-    std::size_t unfinished = 0;  // the first receive or local step that has not completed is at least this
-    std::size_t unsent = 0;      // the same for sends
-    bool queued = true;
-  };
   struct PipeState {
     std::uint32_t sent = 0;      // sends started
     std::uint32_t received = 0;  // receives started
   };
-  struct Rank {
-    std::vector<std::vector<Value>> buffers;
-    std::vector<bool> completed;  // by step
-  };
+  using Buffers = std::vector<std::vector<Value>>;  // by buffer_of(), by chunk
 
   void prepare(const Program& program) {
-    Rank& rank = ranks_.emplace_back();
-    rank.completed.resize(program.steps.size());
-    rank.buffers.resize(2u + program.planes);
+    Buffers& buffers = buffers_.emplace_back(2u + program.planes);
     const auto touch = [&](const Place& place) {
-      auto& buffer = rank.buffers[buffer_of(place, program.shape.in_place)];
+      auto& buffer = buffers[buffer_of(place, program.shape.in_place)];
       if (buffer.empty()) buffer.resize(grid_);
     };
     touch({Store::in, 0, 0});
     touch({Store::out, 0, 0});
-    const Window in = window_of(Store::in, program.shape, program.rank, grid_);
-    for (std::uint32_t chunk = in.first; chunk < in.end(); ++chunk)
-      rank.buffers[0][chunk] = symbol(static_cast<std::uint32_t>(program.rank), chunk);
-    const std::size_t first = threads_.size();
-    threads_.resize(first + lanes_);
-    for (std::uint32_t index = 0; index < program.steps.size(); ++index) {
-      const Step& s = program.steps[index];
-      threads_[first + s.lane].steps.push_back(index);
+    for (const Step& s : program.steps) {
       if (s.reads()) touch(s.from);
       if (s.writes()) touch(s.to);
     }
+    const Window in = window_of(Store::in, program.shape, program.rank, grid_);
+    for (std::uint32_t chunk = in.first; chunk < in.end(); ++chunk)
+      buffers[0][chunk] = symbol(static_cast<std::uint32_t>(program.rank), chunk);
+    for (int lane = 0; lane < program.shape.lanes; ++lane) {
+      lanes_.emplace_back(program, lane);
+      wake(static_cast<std::uint32_t>(program.rank), static_cast<std::uint32_t>(lane));
+    }
   }
 
-  const Program& program_of(std::size_t thread) const { return schedule_.programs[thread / lanes_]; }
+  [[nodiscard]] std::size_t lane_id(std::size_t rank, std::size_t lane) const {
+    return rank * static_cast<std::size_t>(schedule_.shape.lanes) + lane;
+  }
+  [[nodiscard]] std::size_t rank_of(std::size_t lane) const {
+    return lane / static_cast<std::size_t>(schedule_.shape.lanes);
+  }
 
   Value* values(std::size_t rank, const Place& place) {
-    return ranks_[rank].buffers[buffer_of(place, schedule_.shape.in_place)].data() + place.chunk;
+    return buffers_[rank][buffer_of(place, schedule_.shape.in_place)].data() + place.chunk;
   }
 
   void wake(std::size_t rank, std::uint32_t lane) {
-    const std::size_t thread = rank * lanes_ + lane;
-    if (threads_[thread].queued) return;
-    threads_[thread].queued = true;
-    ready_.push_back(thread);
+    const std::size_t id = lane_id(rank, lane);
+    if (queued_[id]) return;
+    queued_[id] = true;
+    ready_.push_back(id);
   }
 
-  // The first step of the thread that is (or is not) a send and has not completed, at or behind `from`.
-  std::size_t first_open(std::size_t thread, std::size_t from, bool sends) const {
-    const Program& program = program_of(thread);
-    const auto& steps = threads_[thread].steps;
-    const auto& completed = ranks_[thread / lanes_].completed;
-    while (from < steps.size() && ((program.steps[steps[from]].op == Op::send) != sends || completed[steps[from]]))
-      ++from;
-    return from;
-  }
-
-  static bool reached(const Thread& thread, std::size_t open, std::int32_t watermark) {
-    return open == thread.steps.size() || static_cast<std::int64_t>(thread.steps[open]) > watermark;
-  }
-
-  bool may_start(std::size_t id) {
-    Thread& thread = threads_[id];
-    const Step& s = program_of(id).steps[thread.steps[thread.next]];
-    if (!reached(thread, thread.unfinished, s.after)) thread.unfinished = first_open(id, thread.unfinished, false);
-    if (!reached(thread, thread.unsent, s.after_send)) thread.unsent = first_open(id, thread.unsent, true);
-    return reached(thread, thread.unfinished, s.after) && reached(thread, thread.unsent, s.after_send);
-  }
-
-  Result<void> advance(std::size_t id) {
-    Thread& thread = threads_[id];
-    while (thread.next < thread.steps.size() && may_start(id)) {
-      GRADRAIL_TRY(start(id / lanes_, thread.steps[thread.next]));
-      ++thread.next;
-    }
-    return {};
+  void complete(std::size_t rank, std::uint32_t index) {
+    const std::uint32_t lane = schedule_.programs[rank].steps[index].lane;
+    lanes_[lane_id(rank, lane)].complete(index);
+    wake(rank, lane);
   }
 
   Result<void> start(std::size_t rank, std::uint32_t index) {
@@ -166,7 +137,7 @@ class Machine {
       case Op::recv:
       case Op::recv_reduce: start_receive(rank, index); return {};
     }
-    ranks_[rank].completed[index] = true;
+    complete(rank, index);
     return {};
   }
 
@@ -190,10 +161,10 @@ class Machine {
     // What is sent cannot change before the send completes (check_order), so its start is as good a moment as any.
     if (number < pipe.received) {
       deliver(message, values(rank, s.from));
-      ranks_[rank].completed[index] = true;
+      complete(rank, index);
     } else {
       in_flight_[message].assign(values(rank, s.from), values(rank, s.from) + s.chunks);
-      if (number < pipe.received + credits_) ranks_[rank].completed[index] = true;
+      if (number < pipe.received + credits_) complete(rank, index);
     }
     return {};
   }
@@ -210,10 +181,7 @@ class Machine {
     }
     // One more place in the pipe: this message's send completes, or with credits a later one.
     const std::uint32_t released = number + credits_;
-    if (released < pipe.sent) {
-      ranks_[ends.from].completed[matching_.messages[ends.first + released].send] = true;
-      wake(ends.from, ends.lane);
-    }
+    if (released < pipe.sent) complete(ends.from, matching_.messages[ends.first + released].send);
   }
 
   void deliver(std::uint32_t message, const Value* incoming) {
@@ -227,33 +195,26 @@ class Machine {
       const Value* from = values(pipe.to, s.from);
       for (std::uint32_t i = 0; i < s.chunks; ++i) to[i] = combined(from[i], incoming[i]);
     }
-    ranks_[pipe.to].completed[m.receive] = true;
-    wake(pipe.to, pipe.lane);
+    complete(pipe.to, m.receive);
   }
 
   Result<void> check_ended() {
-    for (std::size_t id = 0; id < threads_.size(); ++id) {
-      const Thread& thread = threads_[id];
-      if (thread.next == thread.steps.size()) continue;
-      const Program& program = program_of(id);
-      const std::uint32_t index = thread.steps[thread.next];
-      const bool on_send = reached(thread, first_open(id, 0, false), program.steps[index].after);
-      return wrong(program, index,
-                   fmt::format("never starts: it waits for step {}, and no rank can go on (credits {})",
-                               thread.steps[first_open(id, 0, on_send)], credits_));
-    }
-    // All steps have started and every message has two ends, so all have completed.
-    return {};
+    for (std::size_t id = 0; id < lanes_.size(); ++id)
+      if (!lanes_[id].all_started())
+        return wrong(schedule_.programs[rank_of(id)], lanes_[id].next(),
+                     fmt::format("never starts: it waits for step {}, and no rank can go on (credits {})",
+                                 lanes_[id].waits_for(), credits_));
+    return {};  // all steps have started and every message has two ends, so all have completed
   }
 
   const Schedule& schedule_;
   const Matching& matching_;
   const std::uint32_t credits_;
   const std::uint32_t grid_;
-  const std::size_t lanes_;
-  std::vector<Rank> ranks_;
-  std::vector<Thread> threads_;
-  std::vector<std::size_t> ready_;
+  std::vector<Buffers> buffers_;  // by rank
+  std::vector<LaneProgress> lanes_;
+  std::vector<std::size_t> ready_;  // lanes that may be able to go on
+  std::vector<bool> queued_;        // those of them, and the one that is going on
   std::vector<PipeState> pipes_;
   std::vector<std::vector<Value>> in_flight_;  // by message
 };
@@ -294,7 +255,7 @@ Result<void> Machine::check_promises() const {
   for (const Program& program : schedule_.programs) {
     const auto rank = static_cast<std::uint32_t>(program.rank);
     const Window out = window_of(Store::out, shape, program.rank, grid_);
-    const auto& held = ranks_[rank].buffers[shape.in_place ? 0 : 1];
+    const auto& held = buffers_[rank][shape.in_place ? 0 : 1];
     for (std::uint32_t chunk = out.first; chunk < out.end(); ++chunk) {
       const Value& value = held[chunk];
       const auto bad = [&](std::string what) {

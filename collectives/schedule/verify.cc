@@ -9,7 +9,8 @@ Result<void> verify(const Schedule& schedule, const VerifyOptions& options) {
   GRADRAIL_CHECK(options.credits >= 0);
   GRADRAIL_TRY(proof::check_form(schedule));
   for (const Program& program : schedule.programs) GRADRAIL_TRY(proof::check_order(program));
-  GRADRAIL_ASSIGN(const proof::Matching matching, proof::match(schedule));
+  GRADRAIL_ASSIGN(const Matching matching, match(schedule));
+  GRADRAIL_TRY(proof::check_lengths(schedule, matching));
   return proof::check_outcome(schedule, matching, options.credits);
 }
 
