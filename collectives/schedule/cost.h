@@ -33,14 +33,15 @@ struct Cost {
 };
 
 // What the model assumes, beside the above:
-//  - A message moves once both its ends have started (rendezvous), in the order of its pipe. alpha is spent on the pipe
-//  (two
-//    ranks, one lane) alone; the bytes then occupy all that they share at once: the link of the two ranks, and inside a
-//    host its memory if shared_medium, between hosts the sending host's port and the receiving host's (full duplex).
+//  - A message moves once both its ends have started (rendezvous), in the order of its pipe. alpha is spent on the
+//    pipe (two ranks, one lane) alone; the bytes then occupy all that they share at once: the link of the two ranks,
+//    and inside a host its memory if shared_medium, between hosts the sending host's port and the receiving host's
+//    (full duplex).
 //  - A rank is one thread: the overhead of each step, reductions and copies are done one at a time. A copy of m bytes
 //    costs m * inside.beta, and queues for the host's memory if shared_medium.
-//  - Whoever asks first is served first, lower ranks first at the start. Chunks are cut at single bytes; empty ones cost
-//    nothing, as at run time.
+//  - Whoever asks first is served first, lower ranks first at the start. Where several queue for one thing, more bytes
+//    may make a plan slightly faster.
+//  - Chunks are cut at single bytes; empty ones cost nothing, as at run time.
 //
 // `total_bytes` is the size of the collective's data (see program.h). The schedule must be one that verify() accepts.
 [[nodiscard]] Cost simulate(const Schedule& schedule, std::uint64_t total_bytes, const CostModel& model);
