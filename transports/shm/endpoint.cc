@@ -1,0 +1,151 @@
+#include "transports/shm/endpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "transports/shm/lifeline.h"
+#include "transports/shm/transport.h"
+
+namespace gradrail::shm {
+
+Result<void> PipeLayout::check() const {
+  if (slot_bytes < 1024 || slot_bytes > (std::size_t{1} << 30) || slot_bytes % k_line_bytes != 0) {
+    return fail(Code::bad_usage,
+                fmt::format("a slot of {} bytes will not do: 1024 bytes to 1 GiB, in steps of 64", slot_bytes));
+  }
+  if (slots < 1 || slots > 1024 || ring_bytes() > (std::size_t{1} << 32)) {
+    return fail(Code::bad_usage,
+                fmt::format("{} slots of {} bytes will not do: 1 to 1024 slots, 4 GiB in all", slots, slot_bytes));
+  }
+  return {};
+}
+
+ShmRegion::ShmRegion(ShmTransport& owner, Mapping mapping, std::size_t bytes, std::uint32_t number)
+    : Region(owner, Buffer{mapping.data(), bytes}, true),
+      transport_(owner),
+      mapping_(std::move(mapping)),
+      number_(number) {}
+
+ShmRegion::~ShmRegion() { transport_.forget(number_); }
+
+ShmEndpoint::ShmEndpoint(ShmTransport& owner, Identity peer_identity, int side, PipeLayout layout, Mapping pipe,
+                         Fd lifeline)
+    : Endpoint(peer_identity.rank, peer_identity.lane),
+      owner_(owner),
+      layout_(layout),
+      pipe_(std::move(pipe)),
+      out_(reinterpret_cast<Half*>(pipe_.data() + layout.half_at(side))),
+      out_ring_(pipe_.data() + layout.ring_at(side)),
+      in_(reinterpret_cast<Half*>(pipe_.data() + layout.half_at(1 - side))),
+      in_ring_(pipe_.data() + layout.ring_at(1 - side)),
+      lifeline_(std::move(lifeline)),
+      identity_(std::move(peer_identity)) {
+  pipe_.close_fd();
+}
+
+ShmEndpoint::~ShmEndpoint() { owner_.remove(this); }
+
+void ShmEndpoint::list() {
+  if (listed) return;
+  listed = true;
+  owner_.list(this);
+}
+
+void ShmEndpoint::break_off(Code code, std::string message) {
+  if (failure_) return;
+  failure_ = Error{code, std::move(message), peer()};
+  lifeline_.reset();  // so that the peer learns of it
+}
+
+bool ShmEndpoint::progress() {
+  if (failure_) return false;
+  const bool received = receive();
+  const bool sent = transmit();
+  const bool settled = settle();
+  return received || sent || settled;
+}
+
+bool ShmEndpoint::check_life() {
+  if (failure_) return false;
+  if (!peer_closed_) read_notes();
+  if (!peer_closed_ || failure_) return false;
+  // Everything the peer did is visible by now. What it sent before it went is still good.
+  if (progress()) return true;
+  if (failure_ || (sends_done_ == sends_posted_ && unread())) return false;
+  break_off(Code::peer_gone, fmt::format("rank {} (process {} on {}) is gone: it ended or closed the connection",
+                                         peer(), identity_.pid, identity_.host));
+  return true;
+}
+
+void ShmEndpoint::read_notes() {
+  while (!peer_closed_ && !failure_) {
+    auto received = receive_note(lifeline_.get());
+    if (!received) {
+      peer_closed_ = true;
+      if (received.error().code == Code::malformed) break_off(Code::malformed, received.error().message);
+      return;
+    }
+    if (!*received) return;
+    const Note& note = (*received)->note;
+    if (note.kind == NoteKind::region) {
+      auto mapping = owner_.share(identity_.token, note.region, (*received)->fd, note.bytes);
+      if (!mapping) {
+        break_off(mapping.error().code, fmt::format("mapping memory of rank {}: {}", peer(), mapping.error().message));
+        return;
+      }
+      peer_regions_.push_back({note.region, std::move(*mapping)});
+    } else if (note.kind == NoteKind::forget) {
+      std::erase_if(peer_regions_, [&](const PeerRegion& one) { return one.number == note.region; });
+    } else {
+      break_off(Code::malformed, fmt::format("rank {} sent a note that has no place in an open pipe", peer()));
+    }
+  }
+}
+
+const Mapping* ShmEndpoint::peer_region(std::uint32_t number) {
+  const auto find = [&] {
+    return std::find_if(peer_regions_.begin(), peer_regions_.end(),
+                        [&](const PeerRegion& one) { return one.number == number; });
+  };
+  auto found = find();
+  if (found == peer_regions_.end()) {
+    read_notes();  // the note was sent before the region was named
+    found = find();
+  }
+  return found == peer_regions_.end() ? nullptr : found->mapping.get();
+}
+
+bool ShmEndpoint::announce(const ShmRegion& region) {
+  if (std::find(announced_.begin(), announced_.end(), region.number()) != announced_.end()) return true;
+  if (peer_closed_) return false;
+  Note note;
+  note.kind = NoteKind::region;
+  note.region = region.number();
+  note.bytes = region.mapping().size();
+  const auto sent = send_note(lifeline_.get(), note, region.mapping().fd());
+  if (!sent || !*sent) return false;  // full, or ended, which check_life() notices: this message goes another way
+  announced_.push_back(region.number());
+  return true;
+}
+
+void ShmEndpoint::forget(std::uint32_t region) {
+  if (std::erase(announced_, region) == 0 || failure_ || peer_closed_) return;
+  Note note;
+  note.kind = NoteKind::forget;
+  note.region = region;
+  // If the socket is full the peer keeps its mapping until the pipe closes: memory, not correctness.
+  static_cast<void>(send_note(lifeline_.get(), note));
+}
+
+Result<void> ShmEndpoint::check_slice(const Slice& slice) const {
+  if (slice.within(owner_)) return {};
+  return fail(Code::bad_usage, "the slice is not within a region registered with this transport", peer());
+}
+
+const ShmRegion* ShmEndpoint::direct_region(const Slice& slice) const {
+  return slice.region->direct() ? static_cast<const ShmRegion*>(slice.region) : nullptr;
+}
+
+}  // namespace gradrail::shm

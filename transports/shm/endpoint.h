@@ -1,0 +1,175 @@
+// One end of a shared-memory pipe: what is posted, how far both directions are, and the peer's memory that is mapped.
+// The protocol between the two ends, and who may touch which byte when, is in pipe.h. An endpoint belongs to the thread
+// of its transport. Posting tries to send at once; everything else moves in progress(), readable() and writable().
+//
+// Messages are numbered from 0 in each direction. sends_issued_ messages are wholly handed over to the pipe; a viewed
+// one among them completes only when the receiver has read it, so sends_done_ may lag behind.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "transports/base/fd.h"
+#include "transports/shm/mapping.h"
+#include "transports/shm/pipe.h"
+#include "transports/transport.h"
+
+namespace gradrail::shm {
+
+class ShmTransport;
+
+// Memory in a memfd, which peers may map (allocate()). Plain memory is a Region with direct() == false.
+class ShmRegion final : public Region {
+ public:
+  ShmRegion(ShmTransport& owner, Mapping mapping, std::size_t bytes, std::uint32_t number);
+  ~ShmRegion() override;
+
+  [[nodiscard]] std::uint32_t number() const { return number_; }
+  [[nodiscard]] const Mapping& mapping() const { return mapping_; }
+
+ private:
+  ShmTransport& transport_;
+  Mapping mapping_;
+  std::uint32_t number_;  // from 1, never used twice by a transport
+};
+
+// The other end, as it introduced itself.
+struct Identity {
+  int rank = 0;
+  int lane = 0;
+  std::string host;
+  std::int64_t pid = 0;
+  std::uint64_t token = 0;
+};
+
+class ShmEndpoint final : public Endpoint {
+ public:
+  // `side`: 0 for the lower rank, 1 for the higher.
+  ShmEndpoint(ShmTransport& owner, Identity peer, int side, PipeLayout layout, Mapping pipe, Fd lifeline);
+  ~ShmEndpoint() override;
+
+  Result<void> send(Slice source) override;
+  Result<void> recv(Slice destination) override;
+  Result<void> recv_in_place(std::size_t bytes) override;
+  std::span<const std::byte> readable() override;
+  void consume(std::size_t bytes) override;
+  Result<void> send_in_place(std::size_t bytes) override;
+  std::span<std::byte> writable() override;
+  void commit(std::size_t bytes) override;
+
+  // True if anything moved.
+  bool progress();
+  [[nodiscard]] bool has_work() const {
+    return !failure_ && (sends_done_ < sends_posted_ || recvs_done_ < recvs_posted_);
+  }
+  // Looks at the life line: reads notes, and fails once the peer is gone and all that it had sent was received.
+  bool check_life();
+  [[nodiscard]] int lifeline() const { return lifeline_.get(); }
+  // A region of this transport ends: the peer is told to unmap it.
+  void forget(std::uint32_t region);
+
+  bool listed = false;  // in the transport's list of endpoints with work
+
+ private:
+  struct Send {
+    const std::byte* data = nullptr;
+    std::size_t size = 0;
+    const ShmRegion* region = nullptr;  // set if peers can map the source
+    std::size_t region_offset = 0;
+    bool in_place = false;
+    bool viewed = false;
+  };
+  struct Recv {
+    std::byte* data = nullptr;
+    std::size_t size = 0;
+    bool in_place = false;
+  };
+  struct PeerRegion {
+    std::uint32_t number = 0;
+    std::shared_ptr<Mapping> mapping;
+  };
+  // Where the receiver wants the message that is being sent.
+  struct Target {
+    enum class Kind { unknown, plain, direct } kind = Kind::unknown;
+    std::byte* data = nullptr;
+  };
+
+  // Sending (send.cc)
+  [[nodiscard]] Result<void> post(const Send& send);
+  bool transmit();
+  [[nodiscard]] bool transmit_part(Send& send);
+  [[nodiscard]] bool line_free();
+  [[nodiscard]] std::size_t ring_room(std::size_t wanted);
+  [[nodiscard]] Target target(const Send& send);
+  void publish_inline(const std::byte* data, std::size_t size);
+  void publish_part(Part kind, std::size_t bytes, std::uint64_t offset, std::uint32_t region);
+  void issued(std::size_t bytes, Path path);
+  bool settle();
+  [[nodiscard]] bool announce(const ShmRegion& region);
+
+  // Receiving (receive.cc)
+  [[nodiscard]] Result<void> post(const Recv& recv, const ShmRegion* region, std::size_t region_offset);
+  bool receive();
+  [[nodiscard]] bool open_part();
+  [[nodiscard]] bool open_long_part(Part kind, const Line& line);
+  void take(std::size_t bytes);
+  void close_part();
+  void release_line();
+  void complete_message();
+  [[nodiscard]] bool unread() const;
+
+  // Both (endpoint.cc)
+  void list();
+  void break_off(Code code, std::string message);
+  void read_notes();
+  [[nodiscard]] const Mapping* peer_region(std::uint32_t number);
+  [[nodiscard]] Result<void> check_slice(const Slice& slice) const;
+  [[nodiscard]] const ShmRegion* direct_region(const Slice& slice) const;
+
+  ShmTransport& owner_;
+  PipeLayout layout_;
+  Mapping pipe_;
+
+  // Sending
+  Half* out_;
+  std::byte* out_ring_;
+  std::uint64_t sends_posted_ = 0;
+  std::uint64_t sends_issued_ = 0;
+  std::size_t issued_bytes_ = 0;  // of message sends_issued_
+  std::uint64_t lines_sent_ = 0;
+  std::uint64_t lines_credit_ = 0;  // lines that the receiver has given back, as far as known
+  std::uint64_t ring_sent_ = 0;
+  std::uint64_t ring_credit_ = 0;
+  std::uint64_t messages_credit_ = 0;
+  std::uint32_t patience_ = 0;  // how often writable() found no advert of the present message
+  std::span<std::byte> given_;  // by writable(), until commit()
+  Part given_kind_ = Part::in_line;
+  std::array<Send, k_depth> sends_;
+
+  // Receiving
+  Half* in_;
+  std::byte* in_ring_;
+  std::uint64_t recvs_posted_ = 0;
+  std::size_t received_ = 0;  // bytes of message recvs_done_
+  std::uint64_t lines_read_ = 0;
+  std::uint64_t lines_returned_ = 0;
+  std::uint64_t ring_read_ = 0;
+  std::uint64_t ring_returned_ = 0;
+  bool part_open_ = false;
+  Part part_kind_ = Part::in_line;
+  std::size_t part_bytes_ = 0;
+  std::span<const std::byte> part_;  // what is left of it
+  std::array<Recv, k_depth> recvs_;
+
+  alignas(k_line_bytes) std::array<std::byte, k_line_bytes> small_{};  // a short message that is produced in place
+
+  Fd lifeline_;
+  bool peer_closed_ = false;
+  Identity identity_;
+  std::vector<std::uint32_t> announced_;  // regions of ours that the peer knows
+  std::vector<PeerRegion> peer_regions_;
+};
+
+}  // namespace gradrail::shm

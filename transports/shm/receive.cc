@@ -1,0 +1,180 @@
+// The receiving half of ShmEndpoint. One part of a message is open at a time: its bytes are where the line says, and
+// are copied to the destination by progress(), or read there by the caller.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "transports/base/check.h"
+#include "transports/shm/copy.h"
+#include "transports/shm/endpoint.h"
+
+namespace gradrail::shm {
+namespace {
+
+// Bytes copied by one call of progress() for one endpoint, so that none starves the others.
+constexpr std::size_t k_turn_bytes = 256 << 10;
+
+}  // namespace
+
+Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region, std::size_t region_offset) {
+  if (failure_) return tl::unexpected(*failure_);
+  if (recvs_posted_ - recvs_done_ >= k_depth)
+    return fail(Code::exhausted, fmt::format("{} receives from rank {} are outstanding", k_depth, peer()), peer());
+  if (recv.size > k_inline_bytes) {
+    Advert& advert = in_->adverts[recvs_posted_ % k_depth];
+    const bool direct = region != nullptr && announce(*region);
+    advert.bytes = recv.size;
+    advert.offset = region_offset;
+    advert.region = direct ? region->number() : 0;
+    advert.tag.store(recvs_posted_ + 1, std::memory_order_release);
+  }
+  recvs_[recvs_posted_++ % k_depth] = recv;
+  list();
+  return {};
+}
+
+Result<void> ShmEndpoint::recv(Slice destination) {
+  GRADRAIL_TRY(check_slice(destination));
+  return post(Recv{destination.data(), destination.size, false}, direct_region(destination), destination.offset);
+}
+
+Result<void> ShmEndpoint::recv_in_place(std::size_t bytes) { return post(Recv{nullptr, bytes, true}, nullptr, 0); }
+
+bool ShmEndpoint::unread() const {
+  return has_lap(in_->lines[lines_read_ % k_lines].head.load(std::memory_order_acquire), lines_read_);
+}
+
+// Takes the next line up if it is there, for the oldest incomplete receive. A placed part is done with at once.
+bool ShmEndpoint::open_part() {
+  const Line& line = in_->lines[lines_read_ % k_lines];
+  const std::uint64_t head = line.head.load(std::memory_order_acquire);
+  if (!has_lap(head, lines_read_)) return false;
+  part_kind_ = kind_of(head);
+  if (part_kind_ != Part::in_line) return open_long_part(part_kind_, line);
+  const std::size_t size = inline_bytes_of(head);
+  const Recv& recv = recvs_[recvs_done_ % k_depth];
+  if (size != recv.size || size > k_inline_bytes || received_ != 0) [[unlikely]] {
+    break_off(Code::malformed,
+              fmt::format("rank {} sent a message of {} bytes where {} were expected", peer(), size, recv.size));
+    return false;
+  }
+  part_bytes_ = size;
+  part_ = {line.payload, size};
+  part_open_ = true;
+  return true;
+}
+
+bool ShmEndpoint::open_long_part(Part kind, const Line& line) {
+  PartNote note;
+  std::memcpy(&note, line.payload, sizeof note);
+  const Recv& recv = recvs_[recvs_done_ % k_depth];
+  if (note.message_bytes != recv.size) {
+    break_off(Code::malformed, fmt::format("rank {} sent a message of {} bytes where {} were expected", peer(),
+                                           note.message_bytes, recv.size));
+    return false;
+  }
+  bool sound = note.part_bytes > 0 && note.part_bytes <= recv.size - received_;
+  const std::byte* at = nullptr;
+  if (kind == Part::slot) {
+    sound = sound && note.offset == ring_read_ % layout_.ring_bytes() &&
+            note.part_bytes <= layout_.ring_bytes() - note.offset;
+    at = in_ring_ + note.offset;
+  } else if (kind == Part::view) {
+    const Mapping* mapping = peer_region(note.region);
+    if (failure_) return false;
+    sound = sound && mapping != nullptr && note.offset <= mapping->size() &&
+            note.part_bytes <= mapping->size() - note.offset;
+    if (sound) at = mapping->data() + note.offset;
+  } else {
+    sound = sound && kind == Part::placed && !recv.in_place && note.offset == received_;
+  }
+  if (!sound) {
+    break_off(Code::malformed, fmt::format("rank {} described a part of a message that cannot be", peer()));
+    return false;
+  }
+  if (kind == Part::placed) {
+    received_ += note.part_bytes;
+    release_line();
+    if (received_ == recv.size) complete_message();
+    return true;
+  }
+  part_bytes_ = note.part_bytes;
+  part_ = {at, note.part_bytes};
+  part_open_ = true;
+  return true;
+}
+
+void ShmEndpoint::release_line() {
+  ++lines_read_;
+  if (lines_read_ - lines_returned_ < k_lines / 4) return;
+  lines_returned_ = lines_read_;
+  in_->credits.lines.store(lines_returned_, std::memory_order_release);
+}
+
+void ShmEndpoint::take(std::size_t bytes) {
+  part_ = part_.subspan(bytes);
+  received_ += bytes;
+  if (part_.empty()) close_part();
+}
+
+void ShmEndpoint::close_part() {
+  part_open_ = false;
+  if (part_kind_ == Part::slot) {
+    ring_read_ += (part_bytes_ + k_line_bytes - 1) / k_line_bytes * k_line_bytes;
+    if (ring_read_ - ring_returned_ >= layout_.slot_bytes / 2) {
+      ring_returned_ = ring_read_;
+      in_->credits.ring_bytes.store(ring_returned_, std::memory_order_release);
+    }
+  }
+  release_line();
+  if (received_ == recvs_[recvs_done_ % k_depth].size) complete_message();
+}
+
+void ShmEndpoint::complete_message() {
+  received_ = 0;
+  ++recvs_done_;
+  if (part_kind_ == Part::view) in_->credits.messages.store(recvs_done_, std::memory_order_release);
+}
+
+bool ShmEndpoint::receive() {
+  bool moved = false;
+  std::size_t turn = 0;
+  while (recvs_done_ < recvs_posted_ && turn < k_turn_bytes) {
+    if (!part_open_) {
+      if (!open_part()) break;
+      moved = true;
+      if (!part_open_) continue;
+    }
+    const Recv& one = recvs_[recvs_done_ % k_depth];
+    if (part_.empty()) {  // a message of no bytes
+      close_part();
+      continue;
+    }
+    if (one.in_place) break;  // the caller's
+    const std::size_t now = std::min(part_.size(), k_turn_bytes - turn);
+    if (part_kind_ == Part::in_line) {
+      copy_short(one.data, part_.data(), now);
+    } else {
+      std::memcpy(one.data + received_, part_.data(), now);
+    }
+    take(now);
+    turn += now;
+    moved = true;
+  }
+  return moved;
+}
+
+std::span<const std::byte> ShmEndpoint::readable() {
+  if (failure_ || recvs_done_ == recvs_posted_ || !recvs_[recvs_done_ % k_depth].in_place) return {};
+  if (!part_open_ && !open_part()) return {};
+  return part_;
+}
+
+void ShmEndpoint::consume(std::size_t bytes) {
+  GRADRAIL_CHECK(part_open_ && recvs_[recvs_done_ % k_depth].in_place &&
+                 (bytes == part_.size() || (bytes < part_.size() && bytes % k_line_bytes == 0)));
+  take(bytes);
+}
+
+}  // namespace gradrail::shm
