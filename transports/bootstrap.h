@@ -66,6 +66,8 @@ struct JoinOptions {
 
 // Joins the job this process belongs to. Errors name rank and host: timed_out (who is missing), refused (two ranks
 // claim one number, mixed builds, a wrong secret), bad_usage (N jobs of one where one job of N was meant).
+// Whoever should hear of an error has heard of it, as by give_up(), when this returns: the caller only ends (2 for
+// bad_usage, else 1).
 [[nodiscard]] Result<std::unique_ptr<Bootstrap>> join(const JoinOptions& options);
 
 }  // namespace gradrail

@@ -54,13 +54,13 @@ Result<Capacity> read_capacity() {
     const std::string_view view(text);
     const auto [end, failed] = std::from_chars(view.data(), view.data() + view.size(), capacity.ranks_per_core);
     if (failed != std::errc() || end != view.data() + view.size() || capacity.ranks_per_core < 1) {
-      return fail(Code::bad_usage, fmt::format("GRADRAIL_RANKS_PER_CORE is '{}', and must be a whole number above 0", view));
+      return fail(Code::bad_usage,
+                  fmt::format("GRADRAIL_RANKS_PER_CORE is '{}', and must be a whole number above 0", view));
     }
   }
   // Files of a cgroup v2 as a container sees its own; absent elsewhere.
-  capacity.free_memory_bytes =
-      tighter(read_mem_available(),
-              left(read_number("/sys/fs/cgroup/memory.max"), read_number("/sys/fs/cgroup/memory.current")));
+  capacity.free_memory_bytes = tighter(read_mem_available(), left(read_number("/sys/fs/cgroup/memory.max"),
+                                                                  read_number("/sys/fs/cgroup/memory.current")));
   capacity.processes = left(read_number("/sys/fs/cgroup/pids.max"), read_number("/sys/fs/cgroup/pids.current"));
   // RLIMIT_NPROC counts all processes of the user, which only fork(2) knows cheaply; it is an upper bound all the same,
   // and does not bind the superuser.
@@ -73,17 +73,19 @@ Result<Capacity> read_capacity() {
 }
 
 Result<void> bearable(int ranks, const Capacity& capacity) {
-  if (ranks < 1) return fail(Code::bad_usage, fmt::format("{} ranks were asked for, and a job has at least one", ranks));
+  if (ranks < 1)
+    return fail(Code::bad_usage, fmt::format("{} ranks were asked for, and a job has at least one", ranks));
   const auto count = static_cast<std::uint64_t>(ranks);
   const auto refuse = [&](std::string_view why, std::uint64_t most) {
     return fail(Code::exhausted, fmt::format("{} ranks are more than this machine can bear: {}; ask for at most {}, or "
                                              "spread the job over hosts with mpirun or srun",
                                              ranks, why, most));
   };
-  const auto by_cores = static_cast<std::uint64_t>(capacity.cores) * static_cast<std::uint64_t>(capacity.ranks_per_core);
+  const auto by_cores =
+      static_cast<std::uint64_t>(capacity.cores) * static_cast<std::uint64_t>(capacity.ranks_per_core);
   if (count > by_cores) {
-    return refuse(fmt::format("it has {} core{} for {} ranks each (GRADRAIL_RANKS_PER_CORE changes that)", capacity.cores,
-                              capacity.cores == 1 ? "" : "s", capacity.ranks_per_core),
+    return refuse(fmt::format("it has {} core{} for {} ranks each (GRADRAIL_RANKS_PER_CORE changes that)",
+                              capacity.cores, capacity.cores == 1 ? "" : "s", capacity.ranks_per_core),
                   by_cores);
   }
   if (capacity.free_memory_bytes > 0 && count > capacity.free_memory_bytes / capacity.memory_per_rank_bytes) {

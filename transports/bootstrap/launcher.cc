@@ -55,7 +55,10 @@ class Signals {
     return taken;
   }
   Signals(Signals&& other) noexcept
-      : fd_(std::move(other.fd_)), mask_(other.mask_), child_(other.child_), restore_(std::exchange(other.restore_, false)) {}
+      : fd_(std::move(other.fd_)),
+        mask_(other.mask_),
+        child_(other.child_),
+        restore_(std::exchange(other.restore_, false)) {}
   Signals& operator=(Signals&&) = delete;
   ~Signals() {
     if (!restore_) return;
@@ -184,10 +187,11 @@ Result<pid_t> Job::start_rank(int rank, const Strings& argv, const Strings& envi
   if (pid < 0) {
     const int error = errno;
     if (error == EAGAIN || error == ENOMEM) {
-      return fail(Code::exhausted,
-                  fmt::format("starting rank {} of {}: the machine has no room for another process; ask for fewer ranks",
-                              rank, options_.ranks),
-                  rank, error);
+      return fail(
+          Code::exhausted,
+          fmt::format("starting rank {} of {}: the machine has no room for another process; ask for fewer ranks", rank,
+                      options_.ranks),
+          rank, error);
     }
     return fail_errno(fmt::format("starting rank {}", rank), error, rank);
   }
@@ -223,7 +227,9 @@ Result<void> Job::start() {
   const Strings argv(options_.argv);
   for (int rank = 0; rank < options_.ranks; ++rank) {
     auto variables = inherited;
-    const auto set = [&](const char* name, const auto& value) { variables.push_back(fmt::format("{}={}", name, value)); };
+    const auto set = [&](const char* name, const auto& value) {
+      variables.push_back(fmt::format("{}={}", name, value));
+    };
     set(launch_variable::k_rank, rank);
     set(launch_variable::k_ranks, options_.ranks);
     set(launch_variable::k_endpoint, fmt::format("127.0.0.1:{}", port));
@@ -231,8 +237,7 @@ Result<void> Job::start() {
     set(launch_variable::k_secret_fd, secret_fd.get());
     if (rank == 0) set(launch_variable::k_listen_fd, listener.get());
     const Strings environment(std::move(variables));
-    GRADRAIL_ASSIGN(const pid_t pid,
-                    start_rank(rank, argv, environment, listener.get(), secret_fd.get(), null.get()));
+    GRADRAIL_ASSIGN(const pid_t pid, start_rank(rank, argv, environment, listener.get(), secret_fd.get(), null.get()));
     if (rank == 0) group_ = pid;
   }
   return {};

@@ -34,7 +34,8 @@ Result<Report> decode_report(std::span<const std::byte> packet, int ranks) {
   if (!sound) return fail(Code::malformed, "a rank's report to the launcher does not parse");
   report.code = static_cast<Code>(code);
   // It will be printed as one line of a terminal.
-  std::replace_if(report.message.begin(), report.message.end(), [](char c) { return c >= 0 && c < ' '; }, ' ');
+  std::replace_if(
+      report.message.begin(), report.message.end(), [](char c) { return c >= 0 && c < ' '; }, ' ');
   return report;
 }
 

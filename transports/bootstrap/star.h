@@ -1,7 +1,7 @@
 // The star of TCP connections around rank 0 that every job of more than one rank ends in, and the Bootstrap over it.
 //
-// Forming: rank 0 accepts until all numbers have come, each with the proof of the job's secret and a hello (build, rank,
-// ranks, host, pid); the others connect, and gather. A hello that does not fit ends the job for all.
+// Forming: rank 0 accepts until all numbers have come, each with the proof of the job's secret and a hello (build,
+// rank, ranks, host, pid); the others connect, and gather. A hello that does not fit ends the job for all.
 //
 // After that, op k of the star is op k of every rank. A rank sends rank 0 its part, rank 0 sends everyone the outcome.
 // When anything fails, rank 0 names the culprit to everyone, so that all ranks return the same error, and the star is
@@ -34,8 +34,8 @@ struct StarOptions {
   Seconds wait{30};
 };
 
-// Errors: timed_out (naming all missing ranks, or that rank 0 was not there), refused (two ranks of one number, mixed builds,
-// another number of ranks, a wrong secret), peer_gone, system.
+// Errors: timed_out (naming all missing ranks, or that rank 0 was not there), refused (two ranks of one number, mixed
+// builds, another number of ranks, a wrong secret), peer_gone, system.
 [[nodiscard]] Result<std::unique_ptr<Bootstrap>> form_star(StarOptions options);
 
 // What every error of joining is told through: the launcher's pipe if `report` is one, else standard error.

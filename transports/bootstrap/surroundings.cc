@@ -36,8 +36,8 @@ Result<int> number(const Variables& variables, const char* name, int least, int 
   const auto text = text_of(variables, name);
   const auto value = parse(text);
   if (!value || *value < least || *value > most) {
-    return fail(Code::bad_usage, fmt::format("the variable {} is '{}', and must be a number from {} to {}", name, text,
-                                             least, most));
+    return fail(Code::bad_usage,
+                fmt::format("the variable {} is '{}', and must be a number from {} to {}", name, text, least, most));
   }
   return *value;
 }
@@ -57,8 +57,8 @@ Result<Surroundings> from_launcher(const Variables& variables) {
   const auto colon = endpoint.rfind(':');
   const auto port = colon == endpoint.npos ? std::nullopt : parse(endpoint.substr(colon + 1));
   if (!port || *port < 1 || *port > 65535) {
-    return fail(Code::bad_usage, fmt::format("the variable {} is '{}', and must be an address and a port", k_endpoint,
-                                             endpoint));
+    return fail(Code::bad_usage,
+                fmt::format("the variable {} is '{}', and must be an address and a port", k_endpoint, endpoint));
   }
   around.host = endpoint.substr(0, colon);
   around.port = *port;
@@ -76,9 +76,10 @@ Result<Surroundings> from_torchrun(const Variables& variables) {
   around.way = Surroundings::Way::torchrun;
   for (const char* name : {"MASTER_ADDR", "MASTER_PORT"}) {
     if (is_set(variables, name)) continue;
-    return fail(Code::bad_usage, fmt::format("RANK and WORLD_SIZE are set and {} is not: set it to where rank 0 is to be "
-                                             "met, as torchrun does, or unset RANK and WORLD_SIZE",
-                                             name));
+    return fail(Code::bad_usage,
+                fmt::format("RANK and WORLD_SIZE are set and {} is not: set it to where rank 0 is to be "
+                            "met, as torchrun does, or unset RANK and WORLD_SIZE",
+                            name));
   }
   GRADRAIL_TRY(read_rank(variables, "RANK", "WORLD_SIZE", around));
   around.host = text_of(variables, "MASTER_ADDR");
@@ -110,11 +111,12 @@ Result<void> no_job_of_many(const Variables& variables) {
   for (const auto& trace : k_traces) {
     const auto size = parse(text_of(variables, trace.size));
     if (!size || *size < 2 || !is_set(variables, trace.only_with)) continue;
-    return fail(Code::bad_usage,
-                fmt::format("this process came up alone, though {0} started {1} of them ({2}={1}): that would be {1} jobs "
-                            "of one where one job of {1} was meant; {3}, or set torchrun's variables RANK, WORLD_SIZE, "
-                            "MASTER_ADDR and MASTER_PORT",
-                            trace.who, *size, trace.size, trace.remedy));
+    return fail(
+        Code::bad_usage,
+        fmt::format("this process came up alone, though {0} started {1} of them ({2}={1}): that would be {1} jobs "
+                    "of one where one job of {1} was meant; {3}, or set torchrun's variables RANK, WORLD_SIZE, "
+                    "MASTER_ADDR and MASTER_PORT",
+                    trace.who, *size, trace.size, trace.remedy));
   }
   return {};
 }
@@ -127,9 +129,10 @@ Result<std::string> read_secret_file(const std::string& path) {
     return fail(Code::bad_usage, fmt::format("GRADRAIL_SECRET_FILE {} is not a file", path));
   }
   if ((about.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(Code::bad_usage, fmt::format("GRADRAIL_SECRET_FILE {0} can be read by others than its owner, so it is no "
-                                             "secret; run chmod 600 {0}",
-                                             path));
+    return fail(Code::bad_usage,
+                fmt::format("GRADRAIL_SECRET_FILE {0} can be read by others than its owner, so it is no "
+                            "secret; run chmod 600 {0}",
+                            path));
   }
   std::array<char, 4096> text;
   const auto got = ::read(fd.get(), text.data(), text.size());
@@ -148,8 +151,9 @@ Result<Surroundings> look_around(const Variables& variables) {
   if (torchrun && is_set(variables, "TORCHELASTIC_RUN_ID")) return from_torchrun(variables);
   if (is_set(variables, "PMIX_RANK") && is_set(variables, "PMIX_NAMESPACE")) {
     if (GRADRAIL_HAVE_PMIX == 0) {
-      return fail(Code::unavailable, "this process was started through PMIx (by mpirun or srun), and this build of gradrail "
-                                     "lacks PMIx; install libpmix-dev and build again, or use torchrun's variables");
+      return fail(Code::unavailable,
+                  "this process was started through PMIx (by mpirun or srun), and this build of gradrail "
+                  "lacks PMIx; install libpmix-dev and build again, or use torchrun's variables");
     }
     Surroundings around;
     around.way = Surroundings::Way::pmix;
@@ -167,9 +171,10 @@ Result<Secret> read_secret(const Variables& variables) {
     from = fmt::format("GRADRAIL_SECRET_FILE {}", text_of(variables, "GRADRAIL_SECRET_FILE"));
     GRADRAIL_ASSIGN(text, read_secret_file(std::string(text_of(variables, "GRADRAIL_SECRET_FILE"))));
   } else if (text.empty()) {
-    return fail(Code::bad_usage, "a job with torchrun's variables needs a secret that all its ranks share: set "
-                                 "GRADRAIL_SECRET=$(openssl rand -hex 32) before torchrun, or GRADRAIL_SECRET_FILE to a "
-                                 "file that only you can read");
+    return fail(Code::bad_usage,
+                "a job with torchrun's variables needs a secret that all its ranks share: set "
+                "GRADRAIL_SECRET=$(openssl rand -hex 32) before torchrun, or GRADRAIL_SECRET_FILE to a "
+                "file that only you can read");
   }
   auto secret = Secret::from_text(text);
   if (!secret) return tl::unexpected<Error>(std::move(secret).error().in(from));

@@ -1,5 +1,5 @@
-// How this process was started, read from its environment: by gradrail's launcher, by mpirun or srun (PMIx), with torchrun's
-// variables, or by hand. Only the environment is looked at, so tests can feed any.
+// How this process was started, read from its environment: by gradrail's launcher, by mpirun or srun (PMIx), with
+// torchrun's variables, or by hand. Only the environment is looked at, so tests can feed any.
 //
 // torchrun's variables are RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Rank 0 listens on MASTER_PORT, or on
 // MASTER_PORT + 1 if torchrun's own agent holds that port (TORCHELASTIC_USE_AGENT_STORE=True); GRADRAIL_PORT overrides.
@@ -32,8 +32,8 @@ struct Surroundings {
 // The value of a variable, or nullptr.
 using Variables = std::function<const char*(const char*)>;
 
-// Errors: bad_usage (a malformed or missing variable; a job of many that this process cannot join, because it was started by
-// something that does not speak PMIx); unavailable (started through PMIx, which this build lacks).
+// Errors: bad_usage (a malformed or missing variable; a job of many that this process cannot join, because it was
+// started by something that does not speak PMIx); unavailable (started through PMIx, which this build lacks).
 [[nodiscard]] Result<Surroundings> look_around(const Variables& variables);
 
 // From GRADRAIL_SECRET or GRADRAIL_SECRET_FILE. Errors: bad_usage if neither is set, the text is short, or the file can

@@ -17,7 +17,8 @@ std::string name(std::span<const RankState> states, int rank) {
 
 std::string signal_name(int signal) {
   const char* abbreviation = sigabbrev_np(signal);
-  return abbreviation == nullptr ? fmt::format("signal {}", signal) : fmt::format("signal {} (SIG{})", signal, abbreviation);
+  return abbreviation == nullptr ? fmt::format("signal {}", signal)
+                                 : fmt::format("signal {} (SIG{})", signal, abbreviation);
 }
 
 // Reports of this kind follow from another rank's trouble.
@@ -53,9 +54,9 @@ Verdict decide(std::span<const RankState> states, std::span<const Report> report
   const auto blamed = [&](int rank) {
     return first_report(reports, [&](const Report& r) { return r.peer == rank; }) != nullptr;
   };
-  // What the launcher cannot say of a rank must not stand in its name: everybody's end but the blamed one's is quoted.
   if (const auto rank = first(states, [](int, const RankState& s) { return s.kind == Kind::killed; })) {
-    const auto also = std::count_if(states.begin(), states.end(), [](const auto& s) { return s.kind == Kind::killed; }) - 1;
+    const auto also =
+        std::count_if(states.begin(), states.end(), [](const auto& s) { return s.kind == Kind::killed; }) - 1;
     const auto& state = states[static_cast<std::size_t>(*rank)];
     return {fmt::format("{} was killed by {}{}", name(states, *rank), signal_name(state.status),
                         also > 0 ? fmt::format(", and {} more after it", also) : ""),
@@ -71,17 +72,22 @@ Verdict decide(std::span<const RankState> states, std::span<const Report> report
   };
   const auto exit_of = [&](int rank) -> Verdict {
     const int status = states[static_cast<std::size_t>(rank)].status;
-    return {fmt::format("{} exited with status {} without saying why", name(states, rank), status), status == 2 ? 2 : 1};
+    return {fmt::format("{} exited with status {} without saying why", name(states, rank), status),
+            status == 2 ? 2 : 1};
   };
   if (const auto rank = first(states, [&](int r, const RankState& s) { return silent(r, s) && blamed(r); })) {
     return exit_of(*rank);
   }
   if (const auto* report = first_report(reports, own_trouble)) return from_report(states, *report);
   if (const auto rank = first(states, silent)) return exit_of(*rank);
-  if (const auto rank = first(states, [&](int r, const RankState& s) { return s.kind == Kind::exited && s.status == 0 && blamed(r); })) {
+  if (const auto rank = first(
+          states, [&](int r, const RankState& s) { return s.kind == Kind::exited && s.status == 0 && blamed(r); })) {
     return {fmt::format("{} exited before the others were done", name(states, *rank)), 1};
   }
   if (const auto* report = first_report(reports, [](const Report& r) { return r.code == Code::timed_out; })) {
+    return from_report(states, *report);
+  }
+  if (const auto* report = first_report(reports, [](const Report& r) { return r.code == Code::peer_gone; })) {
     return from_report(states, *report);
   }
   if (!reports.empty()) return from_report(states, reports.front());

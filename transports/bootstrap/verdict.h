@@ -12,9 +12,9 @@ namespace gradrail {
 struct RankState {
   enum class Kind { running, stopped, exited, killed };
   Kind kind = Kind::running;
-  int status = 0;     // exit status, or the signal that killed it
+  int status = 0;  // exit status, or the signal that killed it
   long pid = 0;
-  int order = 0;      // the how-manieth to end
+  int order = 0;  // the how-manieth to end
 };
 
 struct Verdict {
@@ -22,10 +22,10 @@ struct Verdict {
   int exit_code = 1;  // 2 if the cause is bad usage
 };
 
-// `states` holds one entry a rank, as they were before the launcher ended anybody; `reports` are in order of arrival. In
-// this order the cause is: a rank killed by a signal; a stopped rank; a report that speaks of the reporter's own trouble
-// (or a silent non-zero exit, if that rank is the one others complain of); a silent non-zero exit; a rank that others
-// complain of though it ended well; a time-out; an echo of all that ("peer gone", "poisoned").
+// `states` holds one entry a rank, as they were before the launcher ended anybody; `reports` are in order of arrival.
+// In this order the cause is: a rank killed by a signal; a stopped rank; a report that speaks of the reporter's own
+// trouble (or a silent non-zero exit, if that rank is the one others complain of); a silent non-zero exit; a rank that
+// others complain of though it ended well; a time-out; an echo of all that ("peer gone", "poisoned").
 [[nodiscard]] Verdict decide(std::span<const RankState> states, std::span<const Report> reports);
 
 }  // namespace gradrail
