@@ -30,33 +30,34 @@ inline constexpr bool k_native_f16 = true;
 inline constexpr bool k_native_f16 = false;
 #endif
 
+// Comparing and choosing lanes are one instruction each.
+inline constexpr bool k_native_masks = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL;
+
 template <class D>
 constexpr bool is_float = std::is_floating_point_v<hn::TFromD<D>>;
 
-// One NaN for all, so that a op b and b op a have the same bits whatever the payloads.
+// Operations on floats give some NaN where they give one; the Lanes then make it the same for all, so that a op b and
+// b op a have the same bits whatever the payloads were.
 template <class D, class V>
-HWY_INLINE V same_nan(D d, V v) {
-  using T = hn::TFromD<D>;
-  return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<T>::quiet_NaN()), v);
+HWY_INLINE V same_nan([[maybe_unused]] D d, V v) {
+  if constexpr (is_float<D>) {
+    return hn::IfThenElse(hn::IsNaN(v), hn::Set(d, std::numeric_limits<hn::TFromD<D>>::quiet_NaN()), v);
+  } else {
+    return v;
+  }
 }
 
 struct Sum {
   template <class D, class V>
-  static HWY_INLINE V apply(D d, V a, V b) {
-    if constexpr (is_float<D>) {
-      return same_nan(d, hn::Add(a, b));
-    } else {
-      return hn::Add(a, b);
-    }
+  static HWY_INLINE V apply(D, V a, V b) {
+    return hn::Add(a, b);
   }
 };
 
 struct Prod {
   template <class D, class V>
-  static HWY_INLINE V apply(D d, V a, V b) {
-    if constexpr (is_float<D>) {
-      return same_nan(d, hn::Mul(a, b));
-    } else if constexpr (sizeof(hn::TFromD<D>) == 1) {
+  static HWY_INLINE V apply([[maybe_unused]] D d, V a, V b) {
+    if constexpr (sizeof(hn::TFromD<D>) == 1) {
       // No instruction multiplies bytes: the even ones as the low half of 16-bit products, the odd ones as the high
       // half.
       const hn::RepartitionToWide<D> d16;
@@ -73,11 +74,11 @@ struct Prod {
 
 struct Min {
   template <class D, class V>
-  static HWY_INLINE V apply(D d, V a, V b) {
+  static HWY_INLINE V apply([[maybe_unused]] D d, V a, V b) {
     if constexpr (is_float<D>) {
       // Where neither is smaller they are equal, and the union of their bits is the value, -0 for zeros of both signs;
       // or one is a NaN, and so is the union.
-      return same_nan(d, hn::IfThenElse(hn::Lt(a, b), a, hn::IfThenElse(hn::Lt(b, a), b, hn::Or(a, b))));
+      return hn::IfThenElse(hn::Lt(a, b), a, hn::IfThenElse(hn::Lt(b, a), b, hn::Or(a, b)));
     } else {
       return hn::Min(a, b);
     }
@@ -86,10 +87,10 @@ struct Min {
 
 struct Max {
   template <class D, class V>
-  static HWY_INLINE V apply(D d, V a, V b) {
+  static HWY_INLINE V apply([[maybe_unused]] D d, V a, V b) {
     if constexpr (is_float<D>) {
       const auto sign = hn::SignBit(d);
-      return same_nan(d, hn::Xor(sign, Min::apply(d, hn::Xor(sign, a), hn::Xor(sign, b))));
+      return hn::Xor(sign, Min::apply(d, hn::Xor(sign, a), hn::Xor(sign, b)));
     } else {
       return hn::Max(a, b);
     }
@@ -106,7 +107,7 @@ struct PlainLanes {
   template <class Op>
   static HWY_INLINE Raw combine(Raw a, Raw b) {
     const Tag d;
-    return hn::BitCast(RawTag(), Op::apply(d, hn::BitCast(d, a), hn::BitCast(d, b)));
+    return hn::BitCast(RawTag(), same_nan(d, Op::apply(d, hn::BitCast(d, a), hn::BitCast(d, b))));
   }
   template <class F>
   static HWY_INLINE Raw map(Raw a, F f) {
@@ -131,17 +132,23 @@ struct Bf16Lanes {
     return hn::BitCast(Tag(), hn::And(hn::BitCast(BitsTag(), a), hn::Set(BitsTag(), 0xFFFF0000u)));
   }
   // Adds half a unit of the last kept place, a little less where that place is even; the carry may run into the
-  // exponent, up to infinity. The NaN of same_nan() and of quotients has zeros below, and stays one.
+  // exponent, up to infinity. A NaN that came from bf16 has zeros in the places that are dropped, and stays one.
   static HWY_INLINE Bits rounded(Floats v) {
     const BitsTag d;
     const auto bits = hn::BitCast(d, v);
-    const auto last = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
-    return hn::Add(hn::Add(bits, hn::Set(d, 0x7FFFu)), last);
+    if constexpr (k_native_masks) {
+      const auto odd = hn::TestBit(bits, hn::Set(d, 0x10000u));
+      return hn::Add(bits, hn::IfThenElse(odd, hn::Set(d, 0x8000u), hn::Set(d, 0x7FFFu)));
+    } else {
+      const auto last = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
+      return hn::Add(hn::Add(bits, hn::Set(d, 0x7FFFu)), last);
+    }
   }
   static HWY_INLINE Raw join(Floats even, Floats odd) {
-    const BitsTag d;
-    const auto high = hn::And(rounded(odd), hn::Set(d, 0xFFFF0000u));
-    return hn::BitCast(RawTag(), hn::Or(hn::ShiftRight<16>(rounded(even)), high));
+    const hn::Repartition<std::uint16_t, Tag> d;
+    const auto all = hn::OddEven(hn::BitCast(d, rounded(odd)), hn::BitCast(d, hn::ShiftRight<16>(rounded(even))));
+    const auto nan = hn::Gt(hn::And(all, hn::Set(d, 0x7FFF)), hn::Set(d, 0x7F80));
+    return hn::BitCast(RawTag(), hn::IfThenElse(nan, hn::Set(d, 0x7FC0), all));
   }
 
   template <class Op>
@@ -207,7 +214,7 @@ struct F16Lanes {
   template <class Op>
   static HWY_INLINE Raw combine(Raw a, Raw b) {
     const Tag d;
-    return narrow(Op::apply(d, widen(a), widen(b)));
+    return narrow(same_nan(d, Op::apply(d, widen(a), widen(b))));
   }
   template <class F>
   static HWY_INLINE Raw map(Raw a, F f) {
