@@ -2,6 +2,8 @@
 // (to[i] = a[i] + b[i] on doubles, written plainly and left to the compiler) of the same traffic in turn, so that both
 // meet the same phase of the machine. bytes_per_second and limit count bytes read and written; of_limit is the ratio of
 // the medians.
+#include "collectives/exec/kernels/reduce.h"
+
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -11,8 +13,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "collectives/exec/kernels/reduce.h"
 
 namespace gradrail {
 namespace {
@@ -56,8 +56,12 @@ void against_limit(benchmark::State& state, std::size_t traffic, const std::func
   const std::size_t repeat = std::max<std::size_t>(1, (1 << 20) / traffic);
   std::vector<double> kernel_times, limit_times;
   for (auto _ : state) {
-    limit_times.push_back(seconds([&] { for (std::size_t i = 0; i < repeat; ++i) limit(); }));
-    kernel_times.push_back(seconds([&] { for (std::size_t i = 0; i < repeat; ++i) kernel(); }));
+    limit_times.push_back(seconds([&] {
+      for (std::size_t i = 0; i < repeat; ++i) limit();
+    }));
+    kernel_times.push_back(seconds([&] {
+      for (std::size_t i = 0; i < repeat; ++i) kernel();
+    }));
     state.SetIterationTime(kernel_times.back());
   }
   const double bytes = static_cast<double>(traffic * repeat);
@@ -79,9 +83,9 @@ void pairwise(benchmark::State& state, Type type, ReduceOp op, bool in_place) {
       [&] { stream_add(as_double(to), as_double(a.get()), as_double(b.get()), bytes / sizeof(double)); });
 }
 
-// Every rank's input into every rank's output, in place: what a fused exchange in shared memory does. The limit moves the
-// same bytes as n / 2 calls of the loop above with two reads and two writes are not to be had from it: traffic is counted,
-// not the calls.
+// Every rank's input into every rank's output, in place: what a fused exchange in shared memory does. The limit moves
+// the same bytes as n / 2 calls of the loop above with two reads and two writes are not to be had from it: traffic is
+// counted, not the calls.
 void many(benchmark::State& state, Type type, std::size_t ranks) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   std::vector<Memory> buffers;
@@ -96,7 +100,8 @@ void many(benchmark::State& state, Type type, std::size_t ranks) {
   const auto as_double = [](std::byte* memory) { return reinterpret_cast<double*>(memory); };
   // The limit: a = a + b, as often as it takes for the same number of bytes.
   const double scale = static_cast<double>(2 * ranks) / 3;
-  const auto part = static_cast<std::size_t>(static_cast<double>(bytes / sizeof(double)) * scale / static_cast<double>(ranks));
+  const auto part =
+      static_cast<std::size_t>(static_cast<double>(bytes / sizeof(double)) * scale / static_cast<double>(ranks));
   against_limit(
       state, 2 * ranks * bytes, [&] { reduce(to, from, bytes / size_of(type)); },
       [&] {
