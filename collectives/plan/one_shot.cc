@@ -61,6 +61,7 @@ void emit(Builder& builder, const Group& group, Window window) {
   if (n == 1) return;
   const auto lanes = static_cast<std::uint32_t>(builder.shape().lanes);
   const auto pieces = static_cast<std::uint32_t>(builder.shape().pieces);
+  builder.expect(2u * static_cast<std::size_t>(n) * lanes * pieces);
   for (std::uint32_t lane = 0; lane < lanes; ++lane) {
     builder.lane(static_cast<int>(lane));
     const Window part = window.part(lane, lanes);

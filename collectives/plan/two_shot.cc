@@ -69,6 +69,7 @@ class Lane {
 
 void emit(Builder& builder, const Group& group, Window window) {
   if (group.size() == 1) return;
+  builder.expect(4u * static_cast<std::size_t>((group.size() - 1) * builder.shape().lanes * builder.shape().pieces));
   for (int lane = 0; lane < builder.shape().lanes; ++lane) {
     Lane steps(builder, group, window, static_cast<std::uint32_t>(lane));
     const std::uint32_t pieces = steps.pieces();

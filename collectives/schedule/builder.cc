@@ -41,12 +41,15 @@ Builder::Builder(const Shape& shape, int rank, std::uint32_t grid) {
   view_ = shape;
   program_.rank = rank;
   program_.grid = grid;
+  out_ = window_of(Store::out, shape, rank, grid);
   current_.resize(grid);
   for (std::uint32_t chunk = 0; chunk < grid; ++chunk) current_[chunk] = {Store::in, 0, chunk};
   touched_.resize(2);
 }
 
 Builder::~Builder() = default;
+
+void Builder::expect(std::size_t steps) { program_.steps.reserve(program_.steps.size() + steps); }
 
 void Builder::lane(int lane) {
   GRADRAIL_CHECK(lane >= 0 && lane < view_.lanes);
@@ -69,7 +72,7 @@ void Builder::release() {
 
 void Builder::wait() { wait_ = true; }
 
-Builder::Touched& Builder::touched(Place place, std::uint32_t chunk) {
+Builder::Touched* Builder::touched(Place place) {
   // In place, `in` and `out` are one buffer on the same coordinates.
   const std::size_t buffer = place.store == Store::scratch                           ? 2u + place.plane
                              : place.store == Store::out && !program_.shape.in_place ? 1u
@@ -77,7 +80,7 @@ Builder::Touched& Builder::touched(Place place, std::uint32_t chunk) {
   if (touched_.size() <= buffer) touched_.resize(buffer + 1);
   auto& chunks = touched_[buffer];
   if (chunks.empty()) chunks.resize(program_.grid);
-  return chunks[chunk];
+  return &chunks[place.chunk];
 }
 
 void Builder::add(Step step) {
@@ -98,26 +101,24 @@ void Builder::add(Step step) {
     }
     wait_ = false;
   }
+  Touched* const from = step.reads() ? touched(step.from) : nullptr;
+  Touched* const to = step.writes() ? touched(step.to) : nullptr;
   for (std::uint32_t i = 0; i < step.chunks; ++i) {
-    if (step.reads()) {
-      auto& t = touched(step.from, step.from.chunk + i);
-      own(t);
-      step.after = std::max(step.after, t.written);
+    if (from != nullptr) {
+      own(from[i]);
+      step.after = std::max(step.after, from[i].written);
     }
-    if (step.writes()) {
-      auto& t = touched(step.to, step.to.chunk + i);
-      own(t);
-      step.after = std::max({step.after, t.written, t.read});
-      step.after_send = std::max(step.after_send, t.sent);
+    if (to != nullptr) {
+      own(to[i]);
+      step.after = std::max({step.after, to[i].written, to[i].read});
+      step.after_send = std::max(step.after_send, to[i].sent);
     }
   }
-  for (std::uint32_t i = 0; i < step.chunks; ++i) {
-    if (step.reads()) {
-      auto& t = touched(step.from, step.from.chunk + i);
-      (step.op == Op::send ? t.sent : t.read) = index;
-    }
-    if (step.writes()) touched(step.to, step.to.chunk + i).written = index;
-  }
+  // Only now, as a step may write what it reads.
+  if (from != nullptr)
+    for (std::uint32_t i = 0; i < step.chunks; ++i) (step.op == Op::send ? from[i].sent : from[i].read) = index;
+  if (to != nullptr)
+    for (std::uint32_t i = 0; i < step.chunks; ++i) to[i].written = index;
   for (const Place place : {step.from, step.to})
     if (place.store == Store::scratch)
       program_.planes = std::max<std::uint8_t>(program_.planes, static_cast<std::uint8_t>(place.plane + 1));
@@ -135,8 +136,7 @@ Place Builder::current(Window window) const {
 }
 
 Place Builder::result(Window window) const {
-  const Window out = window_of(Store::out, program_.shape, program_.rank, program_.grid);
-  if (window.first >= out.first && window.end() <= out.end()) return {Store::out, 0, window.first};
+  if (window.first >= out_.first && window.end() <= out_.end()) return {Store::out, 0, window.first};
   return scratch(0, window);
 }
 
@@ -242,12 +242,12 @@ void Builder::copy(Place from, Place to, std::uint32_t chunks) {
 }
 
 Program Builder::finish() && {
-  const Window out = window_of(Store::out, program_.shape, program_.rank, program_.grid);
+  const Window out = out_;
   // A copy belongs to the lane that owns the chunk; untouched chunks go to lane 0.
   for (std::uint32_t i = 0; i < out.count;) {
     const auto lane_of = [&](std::uint32_t chunk) {
       const Place place = current_[out.first + chunk];
-      return std::max<std::int16_t>(0, touched(place, place.chunk).lane);
+      return std::max<std::int16_t>(0, touched(place)->lane);
     };
     const auto owner = lane_of(i);
     std::uint32_t run = 1;

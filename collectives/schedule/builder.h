@@ -7,6 +7,7 @@
 // inside another (hierarchical uses one inside a host and one between hosts).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -35,6 +36,8 @@ class Builder {
   [[nodiscard]] std::uint32_t grid() const { return program_.grid; }
   [[nodiscard]] Window whole() const { return {0, program_.grid}; }
 
+  // About so many steps will follow: spares the planners of many steps most of the time they would take to allocate.
+  void expect(std::size_t steps);
   // Steps that follow belong to this lane.
   void lane(int lane);
   // Until release(), shape() has one lane, and its lane 0 is this one: so a planner runs inside one lane of another.
@@ -76,10 +79,11 @@ class Builder {
  private:
   struct Touched;  // last write and last read of a chunk, by step
   void add(Step step);
-  Touched& touched(Place place, std::uint32_t chunk);
+  Touched* touched(Place place);  // of the run of chunks that begins there
 
   Program program_;
   Shape view_;
+  Window out_;         // chunks of this rank's output
   int confined_ = -1;  // the lane that planners are confined to, -1 for none
   std::uint8_t lane_ = 0;
   bool wait_ = false;
