@@ -1,0 +1,344 @@
+#include "transports/tcp/endpoint.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <system_error>
+
+#include "transports/base/check.h"
+#include "transports/tcp/transport.h"
+
+namespace gradrail {
+namespace {
+
+constexpr std::size_t k_header = sizeof(TcpHeader);
+constexpr std::size_t k_grain = 64;  // parts of a message read in place are multiples of it
+constexpr std::size_t k_landing_alignment = 4096;
+// Bytes moved by one system call: so that sending and receiving take turns while the bytes are in cache.
+constexpr std::size_t k_turn_bytes = 256 << 10;
+// Small messages leave when they are posted; larger ones wait for progress(), so that posting stays short.
+constexpr std::size_t k_eager_bytes = 16 << 10;
+constexpr std::size_t k_most_pieces = 16;
+
+// A few pieces of memory for one system call.
+struct Pieces {
+  std::array<iovec, k_most_pieces> list;
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+
+  [[nodiscard]] bool full() const { return count == list.size() || bytes >= k_turn_bytes; }
+  void add(void* data, std::size_t size) {
+    list[count++] = {data, size};
+    bytes += size;
+  }
+};
+
+bool later(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+
+}  // namespace
+
+void TcpEndpoint::Free::operator()(std::byte* memory) const {
+  ::operator delete(memory, std::align_val_t(k_landing_alignment));
+}
+
+TcpEndpoint::TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<Fd> sockets)
+    : Endpoint(peer.rank, peer.lane), transport_(transport), who_(fmt::format("rank {} on {}", peer.rank, peer.host)) {
+  for (auto& socket : sockets) {
+    auto stream = std::make_unique<TcpStream>();
+    stream->fd = std::move(socket);
+    stream->endpoint = this;
+    stream->stripe = {sockets.size(), streams_.size()};
+    streams_.push_back(std::move(stream));
+  }
+  transport_.enter(*this);
+}
+
+TcpEndpoint::~TcpEndpoint() { transport_.leave(*this); }
+
+void TcpEndpoint::end(Code code, std::string_view how, int sys_errno) {
+  if (failure_) return;
+  failure_ = Error{code, fmt::format("{} {}", who_, how), peer(), sys_errno};
+}
+
+void TcpEndpoint::ended(int sys_errno) {
+  switch (sys_errno) {
+    case 0: end(Code::peer_gone, "is gone: it closed the connection"); break;
+    case ECONNRESET:
+    case EPIPE: end(Code::peer_gone, "is gone: it reset the connection", sys_errno); break;
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN: end(Code::peer_gone, "is gone: its host no longer answers", sys_errno); break;
+    default:
+      end(Code::system, fmt::format("cannot be reached: {}", std::system_category().message(sys_errno)), sys_errno);
+  }
+}
+
+Result<void> TcpEndpoint::send(Slice source) {
+  if (failure_) return tl::unexpected<Error>(*failure_);
+  if (!source.within(transport_))
+    return fail(Code::bad_usage, "a send from memory that is not registered with this transport", peer());
+  if (sends_posted_ - sends_done_ == k_tcp_depth)
+    return fail(Code::exhausted, fmt::format("{} sends to {} are outstanding already", k_tcp_depth, who_), peer());
+  const bool alone = sends_done_ == sends_posted_;
+  outgoing(sends_posted_) = {{source.size, sends_posted_}, source.data()};
+  ++sends_posted_;
+  if (alone && source.size <= k_eager_bytes && streams_[0]->may_write) send_some(*streams_[0]);
+  return {};
+}
+
+Result<void> TcpEndpoint::post_recv(Incoming one) {
+  if (failure_) return tl::unexpected<Error>(*failure_);
+  if (recvs_posted_ - recvs_done_ == k_tcp_depth)
+    return fail(Code::exhausted, fmt::format("{} receives from {} are outstanding already", k_tcp_depth, who_), peer());
+  incoming(recvs_posted_) = one;
+  ++recvs_posted_;
+  return {};
+}
+
+Result<void> TcpEndpoint::recv(Slice destination) {
+  if (!destination.within(transport_))
+    return fail(Code::bad_usage, "a receive into memory that is not registered with this transport", peer());
+  return post_recv({destination.size, destination.data(), false});
+}
+
+Result<void> TcpEndpoint::recv_in_place(std::size_t bytes) {
+  if (!landing_)
+    landing_.reset(static_cast<std::byte*>(::operator new(k_landing_bytes, std::align_val_t(k_landing_alignment))));
+  return post_recv({bytes, nullptr, true});
+}
+
+void TcpEndpoint::skip_sends(TcpStream& stream) const {
+  while (stream.sending < sends_posted_ && !stream.stripe.takes_part(outgoing(stream.sending).header.size))
+    ++stream.sending;
+}
+
+void TcpEndpoint::skip_recvs(TcpStream& stream) const {
+  while (stream.receiving < recvs_posted_ && !stream.stripe.takes_part(incoming(stream.receiving).size))
+    ++stream.receiving;
+}
+
+bool TcpEndpoint::send_some(TcpStream& stream) {
+  skip_sends(stream);
+  // As many messages as one call takes, header and payload in turn.
+  Pieces pieces;
+  std::size_t at = stream.sent;
+  for (auto number = stream.sending; number < sends_posted_ && !pieces.full(); ++number, at = 0) {
+    auto& message = outgoing(number);
+    if (!stream.stripe.takes_part(message.header.size)) continue;
+    if (at < k_header) {
+      pieces.add(reinterpret_cast<std::byte*>(&message.header) + at, k_header - at);
+      at = k_header;
+    }
+    const std::size_t share = stream.stripe.share(message.header.size);
+    for (std::size_t done = at - k_header; done < share && !pieces.full();) {
+      const std::size_t run = std::min(stream.stripe.run(done, share), k_turn_bytes - pieces.bytes);
+      pieces.add(message.data + stream.stripe.position(done), run);
+      done += run;
+    }
+  }
+  if (pieces.count == 0) return false;
+  msghdr call{};
+  call.msg_iov = pieces.list.data();
+  call.msg_iovlen = pieces.count;
+  const auto sent = ::sendmsg(stream.fd.get(), &call, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent < 0) {
+    if (later(errno)) {
+      stream.may_write = errno == EINTR;
+    } else {
+      ended(errno);
+    }
+    return false;
+  }
+  if (static_cast<std::size_t>(sent) < pieces.bytes) stream.may_write = false;
+  sent_bytes(stream, static_cast<std::size_t>(sent));
+  finish_sends();
+  return true;
+}
+
+void TcpEndpoint::sent_bytes(TcpStream& stream, std::size_t count) {
+  while (count > 0) {
+    const std::size_t size = outgoing(stream.sending).header.size;
+    const std::size_t total = k_header + stream.stripe.share(size);
+    const std::size_t taken = std::min(count, total - stream.sent);
+    stream.sent += taken;
+    count -= taken;
+    if (stream.sent == total) {
+      ++stream.sending;
+      stream.sent = 0;
+      skip_sends(stream);
+    }
+  }
+}
+
+void TcpEndpoint::finish_sends() {
+  auto done = sends_posted_;
+  for (const auto& stream : streams_) {
+    skip_sends(*stream);
+    done = std::min(done, stream->sending);
+  }
+  for (; sends_done_ < done; ++sends_done_)
+    traffic_[static_cast<std::size_t>(Path::socket)] += outgoing(sends_done_).header.size;
+}
+
+bool TcpEndpoint::has_room(const TcpStream& stream) const {
+  const auto& message = incoming(stream.receiving);
+  if (!message.in_place) return true;
+  if (stream.receiving != recvs_done_) return false;
+  if (stream.received < k_header || message.size == 0) return true;
+  return stream.stripe.position(stream.received - k_header) < consumed_ + k_landing_bytes;
+}
+
+bool TcpEndpoint::recv_some(TcpStream& stream) {
+  skip_recvs(stream);
+  if (stream.receiving == recvs_posted_ || !has_room(stream)) return false;
+  const auto& message = incoming(stream.receiving);
+  const std::size_t share = stream.stripe.share(message.size);
+  Pieces pieces;
+  if (stream.received < k_header)
+    pieces.add(reinterpret_cast<std::byte*>(&stream.header) + stream.received, k_header - stream.received);
+  for (std::size_t at = std::max(stream.received, k_header) - k_header; at < share && !pieces.full();) {
+    const std::size_t position = stream.stripe.position(at);
+    std::size_t run = std::min(stream.stripe.run(at, share), k_turn_bytes - pieces.bytes);
+    if (message.in_place) {
+      const std::size_t window_end = consumed_ + k_landing_bytes;
+      if (position >= window_end) break;
+      const std::size_t slot = position % k_landing_bytes;
+      run = std::min({run, window_end - position, k_landing_bytes - slot});
+      pieces.add(landing_.get() + slot, run);
+    } else {
+      pieces.add(message.data + position, run);
+    }
+    at += run;
+  }
+  msghdr call{};
+  call.msg_iov = pieces.list.data();
+  call.msg_iovlen = pieces.count;
+  const auto got = ::recvmsg(stream.fd.get(), &call, MSG_DONTWAIT);
+  if (got <= 0) {
+    if (got < 0 && later(errno)) {
+      stream.may_read = errno == EINTR;
+    } else {
+      ended(got < 0 ? errno : 0);
+    }
+    return false;
+  }
+  // A short read means empty, until epoll says otherwise; but of an end it speaks only once.
+  if (static_cast<std::size_t>(got) < pieces.bytes && !stream.hung_up) stream.may_read = false;
+  const bool had_header = stream.received >= k_header;
+  stream.received += static_cast<std::size_t>(got);
+  if (!had_header && stream.received >= k_header && !header_fits(stream, message)) return true;
+  if (stream.received == k_header + share) {
+    ++stream.receiving;
+    stream.received = 0;
+    finish_recvs();
+  }
+  return true;
+}
+
+bool TcpEndpoint::header_fits(const TcpStream& stream, const Incoming& expected) {
+  if (stream.header.number != stream.receiving) {
+    end(Code::malformed, fmt::format("sent message {} where message {} was due; the pipe is out of step",
+                                     stream.header.number, stream.receiving));
+  } else if (stream.header.size != expected.size) {
+    end(Code::malformed,
+        fmt::format("sent {} bytes as message {} where {} were to be received; both sides must name the same size",
+                    stream.header.size, stream.header.number, expected.size));
+  }
+  return !failure_;
+}
+
+void TcpEndpoint::finish_recvs() {
+  auto done = recvs_posted_;
+  for (const auto& stream : streams_) {
+    skip_recvs(*stream);
+    done = std::min(done, stream->receiving);
+  }
+  while (recvs_done_ < done) {
+    const auto& message = incoming(recvs_done_);
+    if (message.in_place && consumed_ < message.size) return;
+    consumed_ = 0;
+    ++recvs_done_;
+  }
+}
+
+std::span<const std::byte> TcpEndpoint::readable() {
+  if (recvs_done_ == recvs_posted_ || failure_) return {};
+  const auto& message = incoming(recvs_done_);
+  if (!message.in_place) return {};
+  // What has arrived without a gap: up to the first byte that some socket still owes.
+  std::size_t arrived = message.size;
+  for (const auto& stream : streams_) {
+    skip_recvs(*stream);
+    if (stream->receiving != recvs_done_) continue;  // has given its whole share
+    if (stream->received < k_header) {
+      arrived = std::min(arrived, stream->stripe.position(0));
+    } else {
+      arrived = std::min(arrived, stream->stripe.position(stream->received - k_header));
+    }
+  }
+  if (arrived < message.size) arrived -= arrived % k_grain;
+  const std::size_t slot = consumed_ % k_landing_bytes;
+  return {landing_.get() + slot, std::min(arrived - consumed_, k_landing_bytes - slot)};
+}
+
+void TcpEndpoint::consume(std::size_t bytes) {
+  if (bytes == 0) return;
+  const auto& message = incoming(recvs_done_);
+  GRADRAIL_CHECK(bytes <= readable().size());
+  consumed_ += bytes;
+  GRADRAIL_CHECK(bytes % k_grain == 0 || consumed_ == message.size);
+  if (consumed_ == message.size) finish_recvs();
+}
+
+bool TcpEndpoint::progress(bool look) {
+  bool moved = false;
+  for (auto& stream : streams_) {
+    if (failure_) return moved;
+    if (sends_done_ < sends_posted_ && (look || stream->may_write)) moved |= send_some(*stream);
+    if (expects() && !failure_ && (look || stream->may_read)) moved |= recv_some(*stream);
+  }
+  return moved;
+}
+
+bool TcpEndpoint::could_move() const {
+  if (failure_) return false;
+  for (const auto& stream : streams_) {
+    skip_sends(*stream);
+    skip_recvs(*stream);
+    if (stream->may_write && stream->sending < sends_posted_) return true;
+    if (stream->may_read && stream->receiving < recvs_posted_ && has_room(*stream)) return true;
+  }
+  return false;
+}
+
+void TcpEndpoint::notice_end(TcpStream& stream) {
+  if (failure_ || !stream.hung_up) return;
+  // Bytes sent before the end are still good; a receive will take them, and find the end behind them.
+  std::byte next;
+  const auto got = ::recv(stream.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got > 0 || (got < 0 && later(errno))) return;
+  ended(got < 0 ? errno : 0);
+}
+
+void TcpEndpoint::notice_silence() {
+  // A peer that is merely slow still has a kernel that answers; TCP_USER_TIMEOUT would not know the difference: it also
+  // ends a link whose reader takes a long time. So the kernel is asked what came back.
+  constexpr unsigned k_silent_ms = 11000;
+  constexpr unsigned k_unanswered = 3;
+  for (const auto& stream : streams_) {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (failure_ || ::getsockopt(stream->fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
+    if (info.tcpi_last_ack_recv >= k_silent_ms && std::max(info.tcpi_retransmits, info.tcpi_probes) >= k_unanswered)
+      ended(ETIMEDOUT);
+  }
+}
+
+}  // namespace gradrail
