@@ -10,11 +10,13 @@ namespace gradrail {
 // One line a transport:
 //   extern const TransportKind k_NAME_transport;   (defined in transports/NAME/)
 extern const TransportKind k_shm_transport;
+extern const TransportKind k_tcp_transport;
 extern const TransportKind k_local_transport;
 
 std::span<const TransportKind> transport_kinds() {
   static const std::array kinds{
       k_shm_transport,
+      k_tcp_transport,
       k_local_transport,
   };
   return kinds;

@@ -64,6 +64,8 @@ TcpEndpoint::~TcpEndpoint() { transport_.leave(*this); }
 void TcpEndpoint::end(Code code, std::string_view how, int sys_errno) {
   if (failure_) return;
   failure_ = Error{code, fmt::format("{} {}", who_, how), peer(), sys_errno};
+  // So that the peer hears of it too, after what was sent before.
+  for (const auto& stream : streams_) ::shutdown(stream->fd.get(), SHUT_RDWR);
 }
 
 void TcpEndpoint::ended(int sys_errno) {
