@@ -66,8 +66,13 @@ void store(Type type, std::int64_t value, std::byte* at) {
 
 }  // namespace
 
-Payload::Payload(Collective collective, Type type, ReduceOp op, int ranks, int root, std::uint64_t seed)
+Payload::Payload(Collective collective, std::uint64_t count, Type type, ReduceOp op, int ranks, int root,
+                 std::uint64_t seed)
     : collective_(collective),
+      count_(count),
+      // Data shorter than the period needs no more of the pattern.
+      period_(static_cast<std::size_t>(std::clamp<std::uint64_t>(
+          count * (is_blocked(collective) ? static_cast<std::uint64_t>(ranks) : 1), 1, k_period))),
       type_(type),
       op_(op),
       ranks_(ranks),
@@ -79,9 +84,9 @@ Payload::Payload(Collective collective, Type type, ReduceOp op, int ranks, int r
 }
 
 Payload::Pattern Payload::make_pattern(int rank) const {
-  Pattern pattern(k_period * element_bytes_);
+  Pattern pattern(period_ * element_bytes_);
   const std::int64_t bound = largest(type_, ranks_);
-  for (std::size_t i = 0; i < k_period; ++i) {
+  for (std::size_t i = 0; i < period_; ++i) {
     const std::uint64_t random = random_at(seed_, static_cast<std::uint64_t>(rank) + 1, i);
     std::int64_t value;
     if (op_ == ReduceOp::prod && reduces(collective_)) {
@@ -104,8 +109,8 @@ Payload::Pattern Payload::make_reduced() const {
   Pattern sum = patterns_[0];
   const ReduceFn reduce = reduce_function(type_, op_);
   for (int rank = 1; rank < ranks_; ++rank)
-    reduce(sum.data(), sum.data(), patterns_[static_cast<std::size_t>(rank)].data(), k_period);
-  if (op_ == ReduceOp::avg && ranks_ > 1) divide_function(type_)(sum.data(), k_period, ranks_);
+    reduce(sum.data(), sum.data(), patterns_[static_cast<std::size_t>(rank)].data(), period_);
+  if (op_ == ReduceOp::avg && ranks_ > 1) divide_function(type_)(sum.data(), period_, ranks_);
   return sum;
 }
 
@@ -118,7 +123,7 @@ void Payload::fill(int rank, std::span<std::byte> input) const {
 std::uint64_t Payload::differences(const Pattern& pattern, std::uint64_t first,
                                    std::span<const std::byte> bytes) const {
   std::uint64_t wrong = 0;
-  std::size_t phase = static_cast<std::size_t>(first % k_period) * element_bytes_;
+  std::size_t phase = static_cast<std::size_t>(first % period_) * element_bytes_;
   for (std::size_t at = 0; at < bytes.size();) {
     const std::size_t run = std::min(pattern.size() - phase, bytes.size() - at);
     if (std::memcmp(bytes.data() + at, pattern.data() + phase, run) != 0)
@@ -130,13 +135,13 @@ std::uint64_t Payload::differences(const Pattern& pattern, std::uint64_t first,
   return wrong;
 }
 
-std::uint64_t Payload::count_wrong(int rank, std::uint64_t count, std::span<const std::byte> output) const {
+std::uint64_t Payload::count_wrong(int rank, std::span<const std::byte> output) const {
   const auto block = [&](int index) {
-    const std::size_t size = count * element_bytes_;
+    const std::size_t size = count_ * element_bytes_;
     return output.subspan(static_cast<std::size_t>(index) * size, size);
   };
   const auto of = [&](int owner) -> const Pattern& { return patterns_[static_cast<std::size_t>(owner)]; };
-  const std::uint64_t my_block = static_cast<std::uint64_t>(rank) * count;
+  const std::uint64_t my_block = static_cast<std::uint64_t>(rank) * count_;
   std::uint64_t wrong = 0;
   switch (collective_) {
     case Collective::allreduce: return differences(reduced_, 0, output);

@@ -14,14 +14,15 @@ namespace gradrail {
 
 class Payload {
  public:
-  // The same on all ranks for the same arguments.
-  Payload(Collective collective, Type type, ReduceOp op, int ranks, int root, std::uint64_t seed);
+  // `count` as in Call: the elements of the data, or of one block where the collective is blocked. The same data on all
+  // ranks for the same arguments.
+  Payload(Collective collective, std::uint64_t count, Type type, ReduceOp op, int ranks, int root, std::uint64_t seed);
 
   // Fills this rank's input: the whole buffer, of whole elements.
   void fill(int rank, std::span<std::byte> input) const;
-  // Elements of this rank's output that differ from the right answer. `count` as in Call: the elements of the data, or
-  // of one block where the collective is blocked. An output that the rank does not have is empty and right.
-  [[nodiscard]] std::uint64_t count_wrong(int rank, std::uint64_t count, std::span<const std::byte> output) const;
+  // Elements of this rank's output that differ from the right answer. An output that the rank does not have is empty
+  // and right.
+  [[nodiscard]] std::uint64_t count_wrong(int rank, std::span<const std::byte> output) const;
 
  private:
   static constexpr std::size_t k_period = 65521;  // the largest prime below 2^16
@@ -34,6 +35,8 @@ class Payload {
                                           std::span<const std::byte> bytes) const;
 
   Collective collective_;
+  std::uint64_t count_;
+  std::size_t period_;
   Type type_;
   ReduceOp op_;
   int ranks_;

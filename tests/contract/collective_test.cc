@@ -31,7 +31,7 @@ std::size_t buffer_size(Store store, const Call& call, int rank, int ranks) {
 Result<std::uint64_t> run_checked(Communicator& communicator, Call call, bool registered, std::uint64_t seed) {
   const int rank = communicator.rank();
   const int ranks = communicator.ranks();
-  const Payload payload(call.collective, call.type, call.op, ranks, call.root, seed);
+  const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root, seed);
   const std::size_t in_size = buffer_size(Store::in, call, rank, ranks);
   const std::size_t out_size = buffer_size(Store::out, call, rank, ranks);
   const std::size_t block = call.count * size_of(call.type);
@@ -55,7 +55,7 @@ Result<std::uint64_t> run_checked(Communicator& communicator, Call call, bool re
   if (in_size > 0) payload.fill(rank, {call.in.data(), in_size});
   const std::vector<std::byte> before(call.in.data(), call.in.data() + in_size);
   GRADRAIL_TRY(communicator.run(call, soon()));
-  std::uint64_t wrong = payload.count_wrong(rank, call.count, {call.out.data(), out_size});
+  std::uint64_t wrong = payload.count_wrong(rank, {call.out.data(), out_size});
   if (!call.in_place && in_size > 0) wrong += std::memcmp(before.data(), call.in.data(), in_size) != 0;  // const input
   GRADRAIL_TRY(communicator.barrier(soon()));  // memory that peers may still read goes only now
   return wrong;
@@ -72,8 +72,8 @@ TEST_P(EveryPlanner, GivesTheRightAnswer) {
   for (int n = 1; n <= 9; ++n) {
     Ranks ranks(n, transport);
     if (HasFailure()) return;
-    std::size_t kind = 0;
-    ranks.expect_all([&, kind](Communicator& communicator) mutable -> Result<void> {
+    ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+      std::size_t kind = 0;
       std::uint64_t seed = 1;
       for (const std::uint64_t count : {0, 1, n - 1, n + 1, 14, 1000, 4099, 70001}) {
         for (const bool in_place : {false, true}) {

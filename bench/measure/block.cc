@@ -1,0 +1,189 @@
+#include "bench/measure/block.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "bench/measure/payload.h"
+#include "bench/measure/statistics.h"
+
+namespace gradrail {
+
+namespace {
+
+// A sample shorter than this would measure the clock and the barrier's exit.
+constexpr double k_shortest_sample_us = 50;
+constexpr int k_largest_batch = 2000;
+constexpr int k_fewest_samples = 8;
+constexpr int k_most_samples = 1000;
+constexpr int k_rounds = 8;
+constexpr Seconds k_control_wait{60};  // for the slowest rank, on the control channel
+
+double microseconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+
+std::string main_path(const Traffic& before, const Traffic& after) {
+  Traffic sent{};
+  for (std::size_t i = 0; i < k_paths; ++i) sent[i] = after[i] - before[i];
+  const auto most = std::max_element(sent.begin(), sent.end());
+  if (*most == 0) return "-";
+  return std::string(to_string(static_cast<Path>(most - sent.begin())));
+}
+
+// One rank's view of a block.
+class Block {
+ public:
+  Block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers, const std::vector<Call>& cases,
+        const MeasureRules& rules)
+      : bootstrap_(bootstrap), communicator_(communicator), buffers_(buffers), cases_(cases), rules_(rules) {
+    outcomes_.resize(cases.size());
+  }
+
+  Result<std::vector<Outcome>> run() {
+    for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
+    GRADRAIL_TRY(agree());
+    GRADRAIL_TRY(take_samples());
+    GRADRAIL_TRY(collect());
+    return std::move(outcomes_);
+  }
+
+ private:
+  [[nodiscard]] Deadline soon() const { return Deadline::after(rules_.timeout); }
+  [[nodiscard]] Result<void> once(Call call) {
+    buffers_.place(call, communicator_.rank(), communicator_.ranks());
+    return communicator_.run(call, soon());
+  }
+
+  // Resolves, checks and warms up one case.
+  Result<void> prepare(std::size_t index) {
+    Outcome& outcome = outcomes_[index];
+    Call call = cases_[index];
+    const int rank = communicator_.rank();
+    const int ranks = communicator_.ranks();
+    auto ran = communicator_.resolve(call, soon());
+    if (!ran) {
+      const Code code = ran.error().code;
+      if (code != Code::unsupported && code != Code::bad_usage) return tl::unexpected<Error>(std::move(ran).error());
+      outcome.refused = std::move(ran).error();
+      return {};
+    }
+    outcome.ran = *ran;
+    if (rules_.check) {
+      const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root, rules_.seed + index);
+      buffers_.place(call, rank, ranks);
+      if (const auto in = Buffers::in_bytes(call, rank, ranks); in > 0) payload.fill(rank, {call.in.data(), in});
+      GRADRAIL_TRY(communicator_.run(call, soon()));
+      const auto out = Buffers::out_bytes(call, rank, ranks);
+      outcome.wrong = payload.count_wrong(rank, {call.out.data(), out});
+      // Nobody overwrites an input that a peer still reads.
+      GRADRAIL_TRY(communicator_.barrier(soon()));
+    }
+    const Traffic before = communicator_.traffic();
+    for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(call));
+    outcome.path = main_path(before, communicator_.traffic());
+    GRADRAIL_TRY(communicator_.barrier(soon()));
+    const auto begin = Clock::now();
+    constexpr int k_estimate = 3;
+    for (int i = 0; i < k_estimate; ++i) GRADRAIL_TRY(once(call));
+    estimates_us_.resize(cases_.size());
+    estimates_us_[index] = microseconds_since(begin) / k_estimate;
+    return {};
+  }
+
+  // Everyone learns how many elements were wrong anywhere, how long an operation takes at the slowest rank, and from
+  // that the same batch and number of samples.
+  Result<void> agree() {
+    estimates_us_.resize(cases_.size());
+    ByteWriter mine;
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      mine.put(outcomes_[i].wrong);
+      mine.put(estimates_us_[i]);
+    }
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(k_control_wait)));
+    for (Outcome& outcome : outcomes_) outcome.wrong = 0;
+    for (const Bytes& bytes : all) {
+      ByteReader reader(bytes);
+      for (std::size_t i = 0; i < cases_.size(); ++i) {
+        outcomes_[i].wrong += reader.get<std::uint64_t>();
+        estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
+      }
+      if (!reader.ok()) return fail(Code::malformed, "a rank's report of its checks is damaged");
+    }
+    samples_.resize(cases_.size());
+    wanted_.resize(cases_.size());
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      if (outcomes_[i].refused || outcomes_[i].wrong > 0) continue;
+      const double once_us = std::max(estimates_us_[i], 0.01);
+      outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
+      const double sample_us = once_us * outcomes_[i].batch;
+      const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
+      wanted_[i] = rules_.samples > 0
+                       ? rules_.samples
+                       : static_cast<int>(std::clamp(fit, double{k_fewest_samples}, double{k_most_samples}));
+      samples_[i].reserve(static_cast<std::size_t>(wanted_[i]));
+    }
+    return {};
+  }
+
+  Result<void> take_samples() {
+    std::vector<std::size_t> order(cases_.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::mt19937_64 random(rules_.seed);  // the same on all ranks
+    for (int round = 0; round < k_rounds; ++round) {
+      std::shuffle(order.begin(), order.end(), random);
+      for (const std::size_t index : order) {
+        const int until = wanted_[index] * (round + 1) / k_rounds;
+        if (static_cast<int>(samples_[index].size()) >= until) continue;
+        GRADRAIL_TRY(once(cases_[index]));  // its code and data come back into the caches
+        while (static_cast<int>(samples_[index].size()) < until) GRADRAIL_TRY(take_sample(index));
+      }
+    }
+    return {};
+  }
+
+  Result<void> take_sample(std::size_t index) {
+    const int batch = outcomes_[index].batch;
+    buffers_.before_sample();
+    GRADRAIL_TRY(communicator_.barrier(soon()));
+    const auto begin = Clock::now();
+    for (int i = 0; i < batch; ++i) GRADRAIL_TRY(once(cases_[index]));
+    samples_[index].push_back(microseconds_since(begin) / batch);
+    return {};
+  }
+
+  Result<void> collect() {
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      const auto mine = std::as_bytes(std::span(samples_[i]));
+      GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(k_control_wait)));
+      std::vector<std::vector<double>> by_rank;
+      for (const Bytes& bytes : all) {
+        std::vector<double> samples(bytes.size() / sizeof(double));
+        std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(double));
+        by_rank.push_back(std::move(samples));
+      }
+      outcomes_[i].samples_us = slowest_rank(by_rank);
+    }
+    return {};
+  }
+
+  Bootstrap& bootstrap_;
+  Communicator& communicator_;
+  Buffers& buffers_;
+  const std::vector<Call>& cases_;
+  const MeasureRules& rules_;
+  std::vector<Outcome> outcomes_;
+  std::vector<double> estimates_us_;
+  std::vector<int> wanted_;
+  std::vector<std::vector<double>> samples_;
+};
+
+}  // namespace
+
+Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers,
+                                           const std::vector<Call>& cases, const MeasureRules& rules) {
+  return Block(bootstrap, communicator, buffers, cases, rules).run();
+}
+
+}  // namespace gradrail

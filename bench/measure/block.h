@@ -1,0 +1,47 @@
+// Measures the cases of one block against each other: the same collective, size, type and buffers, by several
+// algorithms.
+//
+// Every case is first checked on fresh random data, outside the timed region; a wrong one is not timed. The rest are
+// warmed up and then measured in turn, in a new random order each round, so that a change of the machine hits all
+// alike. A sample is the time of `batch` operations between two barriers, per operation, at the slowest rank.
+//
+// Collective: all ranks call it with the same arguments. All results are complete on rank 0; other ranks may discard
+// them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/measure/buffers.h"
+#include "collectives/exec/communicator.h"
+#include "transports/bootstrap.h"
+
+namespace gradrail {
+
+struct MeasureRules {
+  int samples = 0;  // a case; 0: as many as fit into time_per_point
+  Seconds time_per_point{0.2};
+  int warmup = 5;  // operations
+  bool check = true;
+  Seconds timeout{30};     // for one operation
+  std::uint64_t seed = 1;  // of data and order
+};
+
+struct Outcome {
+  std::optional<Error> refused;  // the algorithm is not defined for this case, or no such algorithm
+  Ran ran;
+  std::string path;         // by which most bytes went: "zero-copy"; "-" where nothing was sent
+  std::uint64_t wrong = 0;  // elements, over all ranks
+  int batch = 1;
+  std::vector<double> samples_us;  // per operation, slowest rank
+};
+
+// `cases` differ in algorithm, lanes and pieces. Outcomes come in their order. Errors: those of the communicator and
+// the bootstrap; nothing can be measured after one.
+[[nodiscard]] Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
+                                                         Buffers& buffers, const std::vector<Call>& cases,
+                                                         const MeasureRules& rules);
+
+}  // namespace gradrail
