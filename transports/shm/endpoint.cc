@@ -47,24 +47,10 @@ ShmEndpoint::ShmEndpoint(ShmTransport& owner, Identity peer_identity, int side, 
 
 ShmEndpoint::~ShmEndpoint() { owner_.remove(this); }
 
-void ShmEndpoint::list() {
-  if (listed) return;
-  listed = true;
-  owner_.list(this);
-}
-
 void ShmEndpoint::break_off(Code code, std::string message) {
   if (failure_) return;
   failure_ = Error{code, std::move(message), peer()};
   lifeline_.reset();  // so that the peer learns of it
-}
-
-bool ShmEndpoint::progress() {
-  if (failure_) return false;
-  const bool received = receive();
-  const bool sent = transmit();
-  const bool settled = settle();
-  return received || sent || settled;
 }
 
 bool ShmEndpoint::check_life() {
@@ -139,13 +125,15 @@ void ShmEndpoint::forget(std::uint32_t region) {
   static_cast<void>(send_note(lifeline_.get(), note));
 }
 
-Result<void> ShmEndpoint::check_slice(const Slice& slice) const {
-  if (slice.within(owner_)) return {};
-  return fail(Code::bad_usage, "the slice is not within a region registered with this transport", peer());
+void ShmEndpoint::join_working() {
+  listed = true;
+  owner_.list(this);
 }
 
-const ShmRegion* ShmEndpoint::direct_region(const Slice& slice) const {
-  return slice.region->direct() ? static_cast<const ShmRegion*>(slice.region) : nullptr;
+Result<void> ShmEndpoint::refuse(const Slice& slice) const {
+  if (!slice.within(owner_))
+    return fail(Code::bad_usage, "the slice is not within a region registered with this transport", peer());
+  return tl::unexpected(*failure_);
 }
 
 }  // namespace gradrail::shm

@@ -59,8 +59,14 @@ class ShmEndpoint final : public Endpoint {
   std::span<std::byte> writable() override;
   void commit(std::size_t bytes) override;
 
-  // True if anything moved.
-  bool progress();
+  // True if anything moved. Inline, as it is what a waiting rank does all the time: one load where nothing is to be
+  // done.
+  bool progress() {
+    bool moved = recvs_done_ < recvs_posted_ && (part_open_ || unread()) && receive();
+    if (sends_issued_ < sends_posted_) moved |= transmit();
+    if (sends_done_ < sends_issued_) moved |= settle();
+    return moved;
+  }
   [[nodiscard]] bool has_work() const {
     return !failure_ && (sends_done_ < sends_posted_ || recvs_done_ < recvs_posted_);
   }
@@ -111,6 +117,7 @@ class ShmEndpoint final : public Endpoint {
 
   // Receiving (receive.cc)
   [[nodiscard]] Result<void> post(const Recv& recv, const ShmRegion* region, std::size_t region_offset);
+  void advertise(std::size_t bytes, const ShmRegion* region, std::size_t region_offset);
   bool receive();
   [[nodiscard]] bool open_part();
   [[nodiscard]] bool open_long_part(Part kind, const Line& line);
@@ -118,15 +125,23 @@ class ShmEndpoint final : public Endpoint {
   void close_part();
   void release_line();
   void complete_message();
-  [[nodiscard]] bool unread() const;
+  [[nodiscard]] bool unread() const {
+    return has_lap(in_->lines[lines_read_ % k_lines].head.load(std::memory_order_acquire), lines_read_);
+  }
 
   // Both (endpoint.cc)
-  void list();
+  void list() {
+    if (!listed) join_working();
+  }
+  void join_working();
   void break_off(Code code, std::string message);
   void read_notes();
   [[nodiscard]] const Mapping* peer_region(std::uint32_t number);
-  [[nodiscard]] Result<void> check_slice(const Slice& slice) const;
-  [[nodiscard]] const ShmRegion* direct_region(const Slice& slice) const;
+  // Why a post with this slice cannot be: the slice, or this endpoint's failure.
+  [[nodiscard]] Result<void> refuse(const Slice& slice) const;
+  [[nodiscard]] static const ShmRegion* direct_region(const Slice& slice) {
+    return slice.region->direct() ? static_cast<const ShmRegion*>(slice.region) : nullptr;
+  }
 
   ShmTransport& owner_;
   PipeLayout layout_;

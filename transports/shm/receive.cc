@@ -8,6 +8,7 @@
 #include "transports/base/check.h"
 #include "transports/shm/copy.h"
 #include "transports/shm/endpoint.h"
+#include "transports/shm/transport.h"
 
 namespace gradrail::shm {
 namespace {
@@ -17,32 +18,34 @@ constexpr std::size_t k_turn_bytes = 256 << 10;
 
 }  // namespace
 
-Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region, std::size_t region_offset) {
-  if (failure_) return tl::unexpected(*failure_);
-  if (recvs_posted_ - recvs_done_ >= k_depth)
+inline Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region, std::size_t region_offset) {
+  if (recvs_posted_ - recvs_done_ >= k_depth) [[unlikely]]
     return fail(Code::exhausted, fmt::format("{} receives from rank {} are outstanding", k_depth, peer()), peer());
-  if (recv.size > k_inline_bytes) {
-    Advert& advert = in_->adverts[recvs_posted_ % k_depth];
-    const bool direct = region != nullptr && announce(*region);
-    advert.bytes = recv.size;
-    advert.offset = region_offset;
-    advert.region = direct ? region->number() : 0;
-    advert.tag.store(recvs_posted_ + 1, std::memory_order_release);
-  }
+  if (recv.size > k_inline_bytes) advertise(recv.size, region, region_offset);
   recvs_[recvs_posted_++ % k_depth] = recv;
   list();
   return {};
 }
 
 Result<void> ShmEndpoint::recv(Slice destination) {
-  GRADRAIL_TRY(check_slice(destination));
+  if (failure_ || !destination.within(owner_)) [[unlikely]]
+    return refuse(destination);
   return post(Recv{destination.data(), destination.size, false}, direct_region(destination), destination.offset);
 }
 
-Result<void> ShmEndpoint::recv_in_place(std::size_t bytes) { return post(Recv{nullptr, bytes, true}, nullptr, 0); }
+Result<void> ShmEndpoint::recv_in_place(std::size_t bytes) {
+  if (failure_) [[unlikely]]
+    return tl::unexpected(*failure_);
+  return post(Recv{nullptr, bytes, true}, nullptr, 0);
+}
 
-bool ShmEndpoint::unread() const {
-  return has_lap(in_->lines[lines_read_ % k_lines].head.load(std::memory_order_acquire), lines_read_);
+void ShmEndpoint::advertise(std::size_t bytes, const ShmRegion* region, std::size_t region_offset) {
+  Advert& advert = in_->adverts[recvs_posted_ % k_depth];
+  const bool direct = region != nullptr && announce(*region);
+  advert.bytes = bytes;
+  advert.offset = region_offset;
+  advert.region = direct ? region->number() : 0;
+  advert.tag.store(recvs_posted_ + 1, std::memory_order_release);
 }
 
 // Takes the next line up if it is there, for the oldest incomplete receive. A placed part is done with at once.
@@ -140,7 +143,7 @@ void ShmEndpoint::complete_message() {
 bool ShmEndpoint::receive() {
   bool moved = false;
   std::size_t turn = 0;
-  while (recvs_done_ < recvs_posted_ && turn < k_turn_bytes) {
+  while (recvs_done_ < recvs_posted_ && turn < k_turn_bytes && !failure_) {
     if (!part_open_) {
       if (!open_part()) break;
       moved = true;
