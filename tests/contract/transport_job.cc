@@ -47,6 +47,7 @@ Job::Job(std::string_view transport, const JobOptions& options) {
       ADD_FAILURE() << made.error().message;
       return;
     }
+    if (options.wrap) *made = options.wrap(rank, std::move(*made));
     auto address = (*made)->listen();
     if (!address) {
       ADD_FAILURE() << address.error().message;

@@ -19,6 +19,8 @@ struct JobOptions {
   int ranks = 2;
   int lanes = 1;
   Settings settings;  // rank, ranks, secret and hub are filled in
+  // Goes around each rank's transport, if given.
+  std::function<std::unique_ptr<Transport>(int rank, std::unique_ptr<Transport> inner)> wrap;
 };
 
 class Job {
