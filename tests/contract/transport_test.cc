@@ -37,7 +37,7 @@ TEST(TransportList, NothingIsSkippedUnexpectedly) {
       skipped.push_back(std::string(kind.name) + ": " + there.error().message);
   }
   EXPECT_THAT(skipped, ::testing::IsEmpty());
-  EXPECT_THAT(names(), ::testing::IsSupersetOf({"shm", "local"}));
+  EXPECT_THAT(names(), ::testing::IsSupersetOf({"shm", "tcp", "local"}));
 }
 
 TEST(TransportList, AnUnknownNameIsRefusedWithTheKnownOnes) {
