@@ -236,6 +236,13 @@ HWY_INLINE std::size_t vector_bytes() {
   return hn::Lanes(typename Lanes::RawTag());
 }
 
+// Where the loop over whole vectors begins so that it writes aligned ones: 0 if elements are not aligned themselves.
+template <class Lanes>
+HWY_INLINE std::size_t aligned_start(const std::byte* to, std::size_t step) {
+  const auto past = reinterpret_cast<std::uintptr_t>(to) % step;
+  return past % Lanes::k_element == 0 && past != 0 ? step - past : 0;
+}
+
 // Calls pick.template operator()<Lanes, Op>() for the type and operation. Sums and products of integers do not depend
 // on their sign, so each width has one.
 template <class Pick>

@@ -17,13 +17,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace gradrail::HWY_NAMESPACE {
 
-// Where the loop over whole vectors begins so that it writes aligned ones: 0 if elements are not aligned themselves.
-template <class Lanes>
-HWY_INLINE std::size_t aligned_start(const std::byte* to, std::size_t step) {
-  const auto past = reinterpret_cast<std::uintptr_t>(to) % step;
-  return past % Lanes::k_element == 0 && past != 0 ? step - past : 0;
-}
-
 template <class Lanes, class Op>
 void reduce(std::byte* to, const std::byte* a, const std::byte* b, std::size_t count) {
   const std::size_t bytes = count * Lanes::k_element;

@@ -38,8 +38,9 @@ void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* cons
     return;
   }
   // As in reduce(): outputs may be inputs, so what overlaps the loop is computed first and written last.
-  const auto last = chain(bytes - step);
-  std::size_t i = 0;
+  const auto first = chain(0), last = chain(bytes - step);
+  // Buffers mostly lie alike, so what aligns one output aligns the others and the inputs.
+  std::size_t i = to.empty() ? 0 : aligned_start<Lanes>(to[0], step);
   for (; i + 4 * step <= bytes; i += 4 * step) {
     const std::byte* at = from[0] + i;
     auto r0 = load<Lanes>(at), r1 = load<Lanes>(at + step);
@@ -62,7 +63,10 @@ void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* cons
     const auto r = chain(i);
     for (std::byte* out : to) store<Lanes>(r, out + i);
   }
-  for (std::byte* out : to) store<Lanes>(last, out + bytes - step);
+  for (std::byte* out : to) {
+    store<Lanes>(first, out);
+    store<Lanes>(last, out + bytes - step);
+  }
 }
 
 ReduceManyFn choose_reduce_many(Type type, ReduceOp op) {
