@@ -83,9 +83,9 @@ void pairwise(benchmark::State& state, Type type, ReduceOp op, bool in_place) {
       [&] { stream_add(as_double(to), as_double(a.get()), as_double(b.get()), bytes / sizeof(double)); });
 }
 
-// Every rank's input into every rank's output, in place: what a fused exchange in shared memory does. The limit moves
-// the same bytes as n / 2 calls of the loop above with two reads and two writes are not to be had from it: traffic is
-// counted, not the calls.
+// Every rank's input into every rank's output, in place: what a fused exchange in shared memory does. The limit is the
+// same loop as above over as many bytes; it reads two for each that it writes, the kernel one, so that far beyond the
+// caches the kernel may be the faster of the two.
 void many(benchmark::State& state, Type type, std::size_t ranks) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   std::vector<Memory> buffers;
