@@ -226,6 +226,8 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
   if (got <= 0) {
     if (got < 0 && later(errno)) {
       stream.may_read = errno == EINTR;
+    } else if (holds_whole_message()) {
+      stream.hung_up = true;  // the end counts once the message is consumed
     } else {
       ended(got < 0 ? errno : 0);
     }
@@ -240,8 +242,15 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
     ++stream.receiving;
     stream.received = 0;
     finish_recvs();
+    if (stream.receiving == recvs_posted_) notice_end(stream);
   }
   return true;
+}
+
+bool TcpEndpoint::holds_whole_message() const {
+  return expects() && incoming(recvs_done_).in_place &&
+         std::all_of(streams_.begin(), streams_.end(),
+                     [this](const auto& stream) { return stream->receiving > recvs_done_; });
 }
 
 bool TcpEndpoint::header_fits(const TcpStream& stream, const Incoming& expected) {
@@ -296,7 +305,10 @@ void TcpEndpoint::consume(std::size_t bytes) {
   GRADRAIL_CHECK(bytes <= readable().size());
   consumed_ += bytes;
   GRADRAIL_CHECK(bytes % k_grain == 0 || consumed_ == message.size);
-  if (consumed_ == message.size) finish_recvs();
+  if (consumed_ < message.size) return;
+  finish_recvs();
+  for (const auto& stream : streams_)
+    if (stream->receiving == recvs_posted_) notice_end(*stream);
 }
 
 bool TcpEndpoint::progress(bool look) {
@@ -321,8 +333,9 @@ bool TcpEndpoint::could_move() const {
 }
 
 void TcpEndpoint::notice_end(TcpStream& stream) {
-  if (failure_ || !stream.hung_up) return;
-  // Bytes sent before the end are still good; a receive will take them, and find the end behind them.
+  // What was sent before the end is still good: in the socket, where a receive takes it and finds the end behind it,
+  // and in the landing ring.
+  if (failure_ || !stream.hung_up || holds_whole_message()) return;
   std::byte next;
   const auto got = ::recv(stream.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got > 0 || (got < 0 && later(errno))) return;

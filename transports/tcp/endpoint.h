@@ -93,6 +93,8 @@ class TcpEndpoint final : public Endpoint {
   void skip_sends(TcpStream& stream) const;
   void skip_recvs(TcpStream& stream) const;
   [[nodiscard]] bool has_room(const TcpStream& stream) const;
+  // True if the oldest incomplete receive is in place and has arrived, but is not consumed.
+  [[nodiscard]] bool holds_whole_message() const;
   void end(Code code, std::string_view how, int sys_errno = 0);
   void ended(int sys_errno);
 
