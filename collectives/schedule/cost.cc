@@ -30,6 +30,8 @@ class Simulation {
     port_in_free_.resize(hosts);
     for (const Program& program : schedule.programs)
       for (int lane = 0; lane < shape.lanes; ++lane) lanes_.emplace_back(program, lane);
+    arrived_.resize(matching_.messages.size());
+    if (timeline_ != nullptr) timeline_->messages.resize(matching_.messages.size());
     if (timeline_ != nullptr)
       for (const Program& program : schedule.programs) timeline_->spans.emplace_back(program.steps.size());
   }
@@ -167,9 +169,11 @@ class Simulation {
     lane.start();
     if (s.talks()) {
       starting_[id] = false;
-      const std::uint32_t pipe = matching_.messages[matching_.message_of[rank][index]].pipe;
+      const std::uint32_t message = matching_.message_of[rank][index];
+      const std::uint32_t pipe = matching_.messages[message].pipe;
       (s.op == Op::send ? pipes_[pipe].sent : pipes_[pipe].received) += 1;
       move(now, pipe);
+      if (s.receives() && arrived_[message]) take(now, message);
       go_on(now, id);
       return;
     }
@@ -192,14 +196,15 @@ class Simulation {
     complete(now, rank_of(id), local_[id]);
   }
 
-  // Sets the pipe's next message going, if both its ends have started.
+  // Sets the pipe's next message going, if it has been sent and there is a credit or a receive for it.
   void move(double now, std::uint32_t id) {
     PipeState& pipe = pipes_[id];
     const Pipe& ends = matching_.pipes[id];
-    while (!pipe.busy && pipe.moved < std::min(pipe.sent, pipe.received)) {
+    while (!pipe.busy && pipe.moved < std::min(pipe.sent, pipe.received + credits_)) {
       const std::uint32_t message = ends.first + pipe.moved++;
       if (bytes_of(step_of(ends.from, matching_.messages[message].send)) == 0) continue;  // skipped at both ends
       pipe.busy = true;
+      if (timeline_ != nullptr) timeline_->messages[message].start = now;
       at(now + link_between(ends).alpha * slowdown(ends), Kind::bytes_leave, message);
     }
   }
@@ -237,12 +242,21 @@ class Simulation {
     const Pipe& pipe = matching_.pipes[m.pipe];
     pipes_[m.pipe].busy = false;
     move(now, m.pipe);
-    const Step& receive = step_of(pipe.to, m.receive);
+    if (timeline_ != nullptr) timeline_->messages[message].end = now;
+    arrived_[message] = true;
+    if (message - pipe.first < pipes_[m.pipe].received) take(now, message);
+    complete(now, pipe.from, m.send);
+  }
+
+  // The message has arrived and its receive has started.
+  void take(double now, std::uint32_t message) {
+    const Message& m = matching_.messages[message];
+    const std::uint32_t rank = matching_.pipes[m.pipe].to;
+    const Step& receive = step_of(rank, m.receive);
     if (receive.op == Op::recv_reduce)
-      at(work(now, pipe.to, bytes_of(receive) * model_.gamma * work_), Kind::received, message);
+      at(work(now, rank, bytes_of(receive) * model_.gamma * work_), Kind::received, message);
     else
       received(now, message);
-    complete(now, pipe.from, m.send);
   }
 
   void received(double now, std::uint32_t message) {
@@ -254,7 +268,9 @@ class Simulation {
   const CostModel& model_;
   Timeline* const timeline_;
   const double work_;  // how much slower ranks and messages inside a host are for sharing cores
+  const std::uint32_t credits_ = static_cast<std::uint32_t>(std::max(0, model_.credits));
   Matching matching_;
+  std::vector<bool> arrived_;         // by message
   std::vector<std::uint64_t> begin_;  // by chunk, its first byte
   std::vector<LaneProgress> lanes_;
   std::vector<bool> starting_;        // by lane

@@ -22,6 +22,7 @@ struct CostModel {
   double gamma = 1e-10;         // reduce, per byte
   double step = 50e-9;          // overhead a step
   double oversubscription = 1;  // ranks a core, at least 1: work and messages inside a host slow down by it
+  int credits = 4;              // messages that a pipe takes before their receives have started; 0: all wait for them
   bool shared_medium = true;    // ranks of a host share one memory system: bytes inside a host queue behind each other
 };
 
@@ -33,10 +34,10 @@ struct Cost {
 };
 
 // What the model assumes, beside the above:
-//  - A message moves once both its ends have started (rendezvous), in the order of its pipe. alpha is spent on the
-//    pipe (two ranks, one lane) alone; the bytes then occupy all that they share at once: the link of the two ranks,
-//    and inside a host its memory if shared_medium, between hosts the sending host's port and the receiving host's
-//    (full duplex).
+//  - A message moves once its send has started, in the order of its pipe, at most `credits` ahead of the receives that
+//    have started. The send is done when it has arrived; the receive, when both have. alpha is spent on the pipe (two
+//    ranks, one lane) alone; the bytes then occupy all that they share at once: the link of the two ranks, and inside a
+//    host its memory if shared_medium, between hosts the sending host's port and the receiving host's (full duplex).
 //  - A rank is one thread: the overhead of each step, reductions and copies are done one at a time. A copy of m bytes
 //    costs m * inside.beta, and queues for the host's memory if shared_medium.
 //  - Whoever asks first is served first, lower ranks first at the start. Where several queue for one thing, more bytes

@@ -17,8 +17,8 @@ namespace gradrail {
 // Errors: malformed, naming the field. Every number is checked against its range.
 [[nodiscard]] Result<Schedule> schedule_from_json(std::string_view text);
 // Ranks as rows, rounds as columns, messages as arrows; colours are lanes. A round is a message's time if all take
-// equally long. Legible for up to about 16 ranks. The schedule must be one that verify() accepts.
-// `title` goes in front of the headline: the algorithm's name.
+// equally long and none waits for its receive. Legible for up to about 16 ranks. The schedule must be one that verify()
+// accepts. `title` goes in front of the headline: the algorithm's name.
 [[nodiscard]] std::string to_svg(const Schedule& schedule, std::string_view title = {});
 
 // The names used in all of them: "recv_reduce", "scratch".

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <iterator>
+#include <limits>
 
 #include "collectives/schedule/matching.h"
 #include "collectives/schedule/render.h"
@@ -41,6 +42,7 @@ class Drawing {
     rounds.inside = rounds.between = {1, 0};
     rounds.gamma = rounds.step = 0;
     rounds.shared_medium = false;
+    rounds.credits = std::numeric_limits<int>::max();
     const std::uint64_t bytes = schedule.programs.empty() ? 0 : schedule.programs[0].grid;
     timeline_ = timeline_of(schedule, bytes * static_cast<std::uint64_t>(schedule.shape.ranks), rounds);
     auto matched = match(schedule);
@@ -155,30 +157,34 @@ class Drawing {
       int drawn = 0;
     };
     std::vector<Leaving> leaving(static_cast<std::size_t>(ranks_) * moments);
-    const auto arrives = [&](const Message& m) { return timeline_.spans[matching_.pipes[m.pipe].to][m.receive].end; };
-    const auto at = [&](const Message& m) -> Leaving& {
-      return leaving[matching_.pipes[m.pipe].from * moments + static_cast<std::size_t>(std::lround(arrives(m)))];
+    const auto at = [&](std::size_t message) -> Leaving& {
+      const auto moment = static_cast<std::size_t>(std::lround(timeline_.messages[message].end));
+      return leaving[matching_.pipes[matching_.messages[message].pipe].from * moments + moment];
     };
-    for (const Message& m : matching_.messages) ++at(m).all;
+    for (std::size_t message = 0; message < matching_.messages.size(); ++message) ++at(message).all;
 
     std::string labels;  // above all arrows
-    for (const Message& m : matching_.messages) {
+    for (std::size_t message = 0; message < matching_.messages.size(); ++message) {
+      const Message& m = matching_.messages[message];
       const Pipe& pipe = matching_.pipes[m.pipe];
       const Step& send = schedule_.programs[pipe.from].steps[m.send];
       const Step& receive = schedule_.programs[pipe.to].steps[m.receive];
-      const double end = arrives(m);
+      const double end = timeline_.messages[message].end;
       const bool reduces = receive.op == Op::recv_reduce;
       const double x1 = x(end - 1) + 3, x2 = x(end) - 3;
       // Arrows end beside the row's line, so that what comes from above and from below stays apart.
       const bool down = pipe.to > pipe.from;
-      const double y1 = y(pipe.from), y2 = y(pipe.to) + (down ? -2 : 2);
+      // Lanes run side by side.
+      const double aside = std::min(5.0, 20.0 / schedule_.shape.lanes) *
+                           (static_cast<double>(pipe.lane) - 0.5 * (schedule_.shape.lanes - 1));
+      const double y1 = y(pipe.from) + aside, y2 = y(pipe.to) + aside + (down ? -2 : 2);
       print(
           "<line x1=\"{:.0f}\" y1=\"{:.0f}\" x2=\"{:.0f}\" y2=\"{:.0f}\" stroke=\"{}\" stroke-width=\"1.6\"{} "
           "marker-end=\"url(#head{})\"><title>rank {} step {} to rank {} step {}: chunks {}, lane "
           "{}{}</title></line>\n",
           x1, y1, x2, y2, colour(pipe.lane), reduces ? "" : " stroke-dasharray=\"6 3\"", pipe.lane % k_colours.size(),
           pipe.from, m.send, pipe.to, m.receive, chunks_of(send), pipe.lane, reduces ? ", reduced" : "");
-      Leaving& group = at(m);
+      Leaving& group = at(message);
       // Near its own row, where the arrows of other ranks seldom cross.
       const double near = std::min(0.3, 0.32 * row_height_ / std::abs(y2 - y1));
       const double along = group.all == 1 ? near : near + (0.75 - near) * group.drawn / (group.all - 1);

@@ -17,6 +17,7 @@ struct Span {
 struct Timeline {
   Cost cost;
   std::vector<std::vector<Span>> spans;  // by rank, by step
+  std::vector<Span> messages;            // on their way, alpha included; in the order of match(); empty ones are zero
 };
 
 [[nodiscard]] Timeline timeline_of(const Schedule& schedule, std::uint64_t total_bytes, const CostModel& model);
