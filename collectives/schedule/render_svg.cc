@@ -50,7 +50,7 @@ class Drawing {
     matching_ = *std::move(matched);
     rounds_ = static_cast<int>(std::lround(timeline_.cost.seconds));
     ranks_ = schedule.shape.ranks;
-    round_width_ = rounds_ <= 16 ? 112 : 72;
+    round_width_ = rounds_ <= 16 ? std::max(112, 480 / std::max(1, rounds_)) : 72;
     row_height_ = ranks_ <= 4 ? 84 : 60;
     legend_y_ = k_top + ranks_ * row_height_ + 10;
     // Titles and legend need some width, however few the rounds.
@@ -189,6 +189,7 @@ class Drawing {
       const double near = std::min(0.3, 0.32 * row_height_ / std::abs(y2 - y1));
       const double along = group.all == 1 ? near : near + (0.75 - near) * group.drawn / (group.all - 1);
       ++group.drawn;
+      if (schedule_.programs[0].grid == 1) continue;  // every label would be the same
       fmt::format_to(std::back_inserter(labels), "<text x=\"{:.0f}\" y=\"{:.0f}\" fill=\"{}\">{}</text>\n",
                      x1 + along * (x2 - x1), y1 + along * (y2 - y1) + 4, colour(pipe.lane), chunks_of(send));
     }
