@@ -31,11 +31,17 @@ struct Pieces {
   std::array<iovec, k_most_pieces> list;
   std::size_t count = 0;
   std::size_t bytes = 0;
+  std::size_t turn = k_turn_bytes;  // payload that may still be added
 
-  [[nodiscard]] bool full() const { return count == list.size() || bytes >= k_turn_bytes; }
-  void add(void* data, std::size_t size) {
+  // Room for a header and the first of its payload.
+  [[nodiscard]] bool full() const { return count + 2 > list.size() || turn == 0; }
+  void add_header(void* data, std::size_t size) {
     list[count++] = {data, size};
     bytes += size;
+  }
+  void add(void* data, std::size_t size) {
+    add_header(data, size);
+    turn -= size;
   }
 };
 
@@ -135,12 +141,12 @@ bool TcpEndpoint::send_some(TcpStream& stream) {
     auto& message = outgoing(number);
     if (!stream.stripe.takes_part(message.header.size)) continue;
     if (at < k_header) {
-      pieces.add(reinterpret_cast<std::byte*>(&message.header) + at, k_header - at);
+      pieces.add_header(reinterpret_cast<std::byte*>(&message.header) + at, k_header - at);
       at = k_header;
     }
     const std::size_t share = stream.stripe.share(message.header.size);
     for (std::size_t done = at - k_header; done < share && !pieces.full();) {
-      const std::size_t run = std::min(stream.stripe.run(done, share), k_turn_bytes - pieces.bytes);
+      const std::size_t run = std::min(stream.stripe.run(done, share), pieces.turn);
       pieces.add(message.data + stream.stripe.position(done), run);
       done += run;
     }
@@ -204,10 +210,10 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
   const std::size_t share = stream.stripe.share(message.size);
   Pieces pieces;
   if (stream.received < k_header)
-    pieces.add(reinterpret_cast<std::byte*>(&stream.header) + stream.received, k_header - stream.received);
+    pieces.add_header(reinterpret_cast<std::byte*>(&stream.header) + stream.received, k_header - stream.received);
   for (std::size_t at = std::max(stream.received, k_header) - k_header; at < share && !pieces.full();) {
     const std::size_t position = stream.stripe.position(at);
-    std::size_t run = std::min(stream.stripe.run(at, share), k_turn_bytes - pieces.bytes);
+    std::size_t run = std::min(stream.stripe.run(at, share), pieces.turn);
     if (message.in_place) {
       const std::size_t window_end = consumed_ + k_landing_bytes;
       if (position >= window_end) break;
