@@ -1,1 +1,49 @@
-int main() { return 0; }
+// The `gradrail` command: finds the sub-command, and turns whatever goes wrong into one sentence and an exit code.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "bench/command/bench.h"
+#include "bench/command/command.h"
+#include "bench/command/plan.h"
+#include "transports/base/build_info.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv, argv + argc);
+  CLI::App app("Benchmarks and tunes the communication of distributed training.", "gradrail");
+  app.require_subcommand(1);
+  const gradrail::BuildInfo build = gradrail::build_info();
+  app.set_version_flag("--version", fmt::format("gradrail {} ({}, {})", build.version, build.commit, build.type));
+  const std::vector<gradrail::Command> commands = {
+      gradrail::add_bench_command(app, arguments),
+      gradrail::add_plan_command(app),
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {  // --help, --version
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    std::fprintf(stderr, "gradrail: %s; see gradrail --help\n", error.what());
+    return 2;
+  }
+  for (const gradrail::Command& command : commands)
+    if (command.app->parsed()) return command.run();
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {  // a library's; nothing of ours throws
+    std::fprintf(stderr, "gradrail: %s\n", error.what());
+    return 1;
+  }
+}

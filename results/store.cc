@@ -85,6 +85,7 @@ void point_fields(Visit& visit, T& point) {
   visit.need("library", point.library);
   visit.need("collective", point.collective);
   visit.need("algorithm", point.algorithm);
+  visit.if_set("requested", point.requested);
   visit.need("transport", point.transport);
   visit.need("topology", point.topology);
   visit.need("ranks", point.ranks);

@@ -68,7 +68,7 @@ std::vector<Line> lines_of(std::span<const Point> points) {
 
   std::vector<Line> lines;
   for (const Point* point : timed) {
-    std::string name = point->algorithm;
+    std::string name = point->requested.value_or(point->algorithm);
     for (const auto member : shown) name += fmt::format(" {}", point->*member);
     auto at = std::find_if(lines.begin(), lines.end(), [&](const Line& line) { return line.name == name; });
     if (at == lines.end()) at = lines.insert(lines.end(), {name, {}});

@@ -15,7 +15,7 @@ auto case_of(const Point& point) {
 }
 
 bool competes(const Point& point) {
-  return point.library == "gradrail" && point.algorithm != "auto" && point.time_us && point.time_us->median > 0 &&
+  return point.library == "gradrail" && !point.requested && point.time_us && point.time_us->median > 0 &&
          point.wrong.value_or(0) == 0 && !point.error;
 }
 

@@ -75,7 +75,8 @@ std::string Table::row(const Point& point, Mark mark) {
                                             mark == Mark::winner ? '*'
                                             : mark == Mark::tie  ? '~'
                                                                  : ' ',
-                                            point.algorithm);
+                                            point.requested ? *point.requested + ":" + point.algorithm
+                                                            : point.algorithm);
   const std::string wrong = point.wrong ? std::to_string(*point.wrong) : "N/A";
   std::string time = "-", algbw = "-", busbw = "-", p99 = "-", cv = "-", interval = "-";
   if (point.time_us) {

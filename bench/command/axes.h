@@ -1,0 +1,51 @@
+// The options that say what to measure, shared by the commands that measure: what people type, turned into the plain
+// axes of a sweep. Every mistake is one sentence that quotes what was typed.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/measure/sweep.h"
+#include "transports/base/result.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gradrail {
+
+// As typed.
+struct AxisTexts {
+  int ranks = 0;
+  std::string collectives = "allreduce";
+  std::string algorithms = "all";
+  std::string transports = "shm";
+  std::string inner;
+  std::string outer;
+  std::string topologies;
+  std::string min_bytes = "8";
+  std::string max_bytes = "64M";
+  double factor = 4;
+  std::string step_bytes;
+  std::string types = "float";
+  std::string ops = "sum";
+  std::string buffers = "plain";
+  std::string cache = "hot";
+  int root = 0;
+  bool in_place = false;
+  int lanes = 0;
+  int pieces = 0;
+  int connections = 1;
+  int iterations = 0;
+  double time_per_point = 0.2;
+  int warmup = 5;
+  int check = 1;
+  double timeout = 30;
+};
+
+void add_axis_options(CLI::App& app, AxisTexts& texts);
+
+// `ranks`: of the job, for checking topologies. Errors: bad_usage.
+[[nodiscard]] Result<SweepOptions> parse_axes(const AxisTexts& texts, int ranks);
+
+}  // namespace gradrail

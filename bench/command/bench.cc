@@ -1,0 +1,269 @@
+#include "bench/command/bench.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "bench/command/axes.h"
+#include "bench/command/job.h"
+#include "bench/measure/machine.h"
+#include "bench/report/chart.h"
+#include "bench/report/choose.h"
+#include "bench/report/csv.h"
+#include "bench/report/progress.h"
+#include "bench/report/summary.h"
+#include "bench/report/table.h"
+#include "bench/report/trace.h"
+#include "results/store.h"
+#include "transports/base/build_info.h"
+
+namespace gradrail {
+
+namespace {
+
+struct Outputs {
+  std::string json;
+  std::string csv;
+  std::string trace;
+  std::string svg;
+};
+
+struct BenchTexts {
+  AxisTexts axes;
+  Outputs outputs;
+};
+
+// An output that cannot be written is said before anything is measured.
+Result<void> try_outputs(const Outputs& outputs) {
+  for (const std::string* path : {&outputs.json, &outputs.csv, &outputs.trace, &outputs.svg})
+    if (!path->empty()) GRADRAIL_TRY(OutputFile::create(*path));
+  return {};
+}
+
+std::string utc_now() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+Run describe_run(const Bootstrap& bootstrap, const std::vector<std::string>& argv) {
+  Run run;
+  run.machine = describe_machine();
+  const BuildInfo build = build_info();
+  run.build = {build.version, build.commit, build.type, build.compiler, build.flags, build.sanitize, {}};
+  std::set<std::string> hosts;
+  for (const Member& member : bootstrap.members()) hosts.insert(member.host);
+  run.job = {bootstrap.ranks(), static_cast<int>(hosts.size()), std::string(bootstrap.origin())};
+  run.args = argv;
+  run.started = utc_now();
+  return run;
+}
+
+// Rank 0's side: everything that people and files get to see.
+class Reporter : public SweepListener {
+ public:
+  Reporter(const SweepOptions& options, const Outputs& outputs)
+      : options_(options), outputs_(outputs), table_(table_options(options)) {
+    for (const Planner* planner : planners()) simplest_first_.emplace_back(planner->name);
+  }
+
+  Result<void> begin(const Run& run) {
+    run_ = run;
+    if (!outputs_.json.empty()) {
+      GRADRAIL_ASSIGN(json_, RecordWriter::create(outputs_.json));
+      GRADRAIL_TRY(json_->write(run));
+    }
+    if (!outputs_.csv.empty()) {
+      GRADRAIL_ASSIGN(csv_, CsvWriter::create(outputs_.csv));
+    }
+    if (!outputs_.trace.empty()) {
+      GRADRAIL_ASSIGN(trace_, TraceWriter::create(outputs_.trace));
+    }
+    const Machine& m = run.machine;
+    fmt::print("# gradrail {} {}, {} ranks on {} host{}: {} ({}), {} core{}\n", run.build.version, run.build.commit,
+               run.job.ranks, run.job.hosts, run.job.hosts == 1 ? "" : "s", m.hostname,
+               m.cpu_model.empty() ? "unknown processor" : m.cpu_model, m.cores, m.cores == 1 ? "" : "s");
+    if (run.build.type != "Release" || !run.build.sanitize.empty())
+      fmt::print("# This is a {} build{}: its figures say nothing about speed\n", run.build.type,
+                 run.build.sanitize.empty() ? "" : " with sanitizers");
+    if (run.job.ranks > m.cores * run.job.hosts)
+      fmt::print("# {} ranks share {} cores: ranks wait for each other's turn, and times show it\n", run.job.ranks,
+                 m.cores * run.job.hosts);
+    fmt::print("{} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
+               "collective\n",
+               options_.buffers == BufferKind::plain ? "# plain" : "# registered",
+               options_.cache == Cache::hot      ? "hot"
+               : options_.cache == Cache::rotate ? "rotating"
+                                                 : "flushed caches",
+               options_.in_place ? "in place" : "out of place");
+    fmt::print("{}", with_newline(table_.header()));
+    std::fflush(stdout);
+    return {};
+  }
+
+  Result<void> block(std::span<const Point> points) override {
+    progress_.clear();
+    const auto marked = marks(points, simplest_first_);
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const Point& point = points[i];
+      fmt::print("{}", with_newline(table_.row(point, marked[i])));
+      if (point.wrong.value_or(0) > 0) wrong_ = true;
+      if (json_) GRADRAIL_TRY(json_->write(point));
+      if (csv_) GRADRAIL_TRY(csv_->write(point));
+      points_.push_back(point);
+    }
+    for (const Choice& choice : choose(points, simplest_first_)) {
+      if (json_) GRADRAIL_TRY(json_->write(choice));
+      choices_.push_back(choice);
+    }
+    std::fflush(stdout);
+    return {};
+  }
+
+  Result<void> steps(const Point& point, std::span<const RankStep> steps) override {
+    if (!trace_) return {};
+    static constexpr std::string_view k_names[] = {"send", "recv", "recv_reduce", "reduce", "copy"};
+    GRADRAIL_TRY(trace_->begin_point(fmt::format("{} {} {} {} {} B", point.collective, point.algorithm, point.transport,
+                                                 point.topology, point.bytes)));
+    for (const RankStep& step : steps) {
+      const std::string_view op = k_names[static_cast<std::size_t>(step.op)];
+      const std::string name = step.peer < 0 ? std::string(op) : fmt::format("{} rank {}", op, step.peer);
+      TraceEvent event;
+      event.name = name;
+      event.rank = step.rank;
+      event.lane = step.lane;
+      event.start_us = std::max(0.0, step.start_us);
+      event.duration_us = step.duration_us;
+      event.step = step.step;
+      event.op = op;
+      event.peer = step.peer;
+      event.bytes = step.bytes;
+      GRADRAIL_TRY(trace_->add(event));
+    }
+    return {};
+  }
+
+  void next(double fraction_done, const std::string& what) override { progress_.update(fraction_done, what); }
+
+  void limits(const Limits& limits) override {
+    if (limits_.empty() || limits_.back().phase != limits.phase) {
+      limits_.push_back(limits);
+      if (json_) (void)json_->write(limits);
+    }
+  }
+
+  Result<void> finish() {
+    progress_.clear();
+    fmt::print("{}", with_newline(table_.footer()));
+    std::vector<Bound> bounds;
+    const Limits limits = limits_.empty() ? Limits{} : limits_.back();
+    const Machine& m = run_.machine;
+    const std::int64_t caches = (m.l1d_bytes + m.l2_bytes) * std::max(1, m.cores) + m.l3_bytes * std::max(1, m.sockets);
+    for (const Choice& choice : choices_) {
+      for (const Point& point : points_) {
+        if (point.bytes != choice.bytes || point.algorithm != choice.algorithm || point.collective != choice.collective ||
+            point.transport != choice.transport || point.topology != choice.topology || point.type != choice.type)
+          continue;
+        if (const auto bound = shared_memory_bound(point, limits, caches)) bounds.push_back(*bound);
+        break;
+      }
+    }
+    fmt::print("{}", with_newline(summary(choices_, points_, limits, bounds)));
+    if (trace_) GRADRAIL_TRY(trace_->finish());
+    if (!outputs_.svg.empty()) GRADRAIL_TRY(draw());
+    for (const std::string* path : {&outputs_.json, &outputs_.csv, &outputs_.trace, &outputs_.svg})
+      if (!path->empty()) fmt::print("# wrote {}\n", *path);
+    std::fflush(stdout);
+    if (wrong_) return fail(Code::malformed, "some results were wrong; see the #wrong column");
+    return {};
+  }
+
+ private:
+  static TableOptions table_options(const SweepOptions& options) {
+    TableOptions table;
+    table.colour = wants_colour(stdout);
+    table.collective_column = options.collectives.size() > 1;
+    for (const auto& pair : options.transports)
+      table.transport_width =
+          std::max(table.transport_width, static_cast<int>(pair.inner.size() + pair.outer.size()) + 1);
+    for (const std::string& name : options.algorithms)
+      table.algorithm_width = std::max(table.algorithm_width, static_cast<int>(name.size()));
+    return table;
+  }
+  static std::string with_newline(std::string text) {
+    if (!text.empty() && text.back() != '\n') text += '\n';
+    return text;
+  }
+
+  Result<void> draw() {
+    ChartOptions chart;
+    const std::string& first = points_.empty() ? std::string("sweep") : points_.front().collective;
+    chart.title = fmt::format("{}, {} ranks", first, run_.job.ranks);
+    chart.subtitle = fmt::format("{}, {} cores; {}", run_.machine.cpu_model, run_.machine.cores, run_.started);
+    std::vector<Point> shown;
+    for (const Point& point : points_)
+      if (point.collective == first) shown.push_back(point);
+    GRADRAIL_ASSIGN(auto file, OutputFile::create(outputs_.svg));
+    return file.write(chart_svg(shown, chart));
+  }
+
+  const SweepOptions& options_;
+  const Outputs& outputs_;
+  Run run_;
+  Table table_;
+  Progress progress_;
+  std::optional<RecordWriter> json_;
+  std::optional<CsvWriter> csv_;
+  std::optional<TraceWriter> trace_;
+  std::vector<std::string> simplest_first_;
+  std::vector<Point> points_;
+  std::vector<Choice> choices_;
+  std::vector<Limits> limits_;
+  bool wrong_ = false;
+};
+
+Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vector<std::string>& argv) {
+  GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.axes, bootstrap.ranks()));
+  options.trace = !texts.outputs.trace.empty();
+  if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
+  Reporter reporter(options, texts.outputs);
+  GRADRAIL_TRY(reporter.begin(describe_run(bootstrap, argv)));
+  GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));
+  return reporter.finish();
+}
+
+}  // namespace
+
+Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
+  auto texts = std::make_shared<BenchTexts>();
+  CLI::App* app = parent.add_subcommand("bench", "Sweep sizes, algorithms, transports and topologies; check every point; "
+                                                 "choose the best for each size");
+  add_axis_options(*app, texts->axes);
+  const std::string where = "Where results go";
+  app->add_option("--json", texts->outputs.json, "Records with every sample, one JSON object a line")->group(where);
+  app->add_option("--csv", texts->outputs.csv, "One row a point")->group(where);
+  app->add_option("--trace", texts->outputs.trace, "Chrome/Perfetto trace of one call of each point")->group(where);
+  app->add_option("--svg", texts->outputs.svg, "A chart of time and bus bandwidth by size")->group(where);
+  return {app, [texts, argv] {
+            JobOptions job;
+            job.ranks = texts->axes.ranks;
+            job.argv = argv;
+            const auto before = [&]() -> Result<void> {
+              GRADRAIL_TRY(parse_axes(texts->axes, job.ranks > 0 ? job.ranks : job.default_ranks));
+              return try_outputs(texts->outputs);
+            };
+            return run_as_job(job, before,
+                              [&](Bootstrap& bootstrap) { return bench(bootstrap, *texts, argv); });
+          }};
+}
+
+}  // namespace gradrail

@@ -1,0 +1,274 @@
+#include "bench/measure/sweep.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "bench/measure/probe.h"
+#include "bench/measure/statistics.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr Seconds k_control_wait{60};
+constexpr int k_block_tries = 3;  // a block in which the machine's phase changed is measured again
+constexpr std::size_t k_most_traced_steps = 1 << 16;
+
+struct Case {
+  Collective collective;
+  Type type;
+  ReduceOp op;
+  std::int64_t count;
+  std::int64_t bytes;
+};
+
+// Sizes as whole elements a rank, each once.
+std::vector<Case> cases_of(const SweepOptions& options, int ranks) {
+  std::vector<Case> cases;
+  for (const Collective collective : options.collectives)
+    for (const Type type : options.types)
+      for (const ReduceOp op : options.ops) {
+        if (!reduces(collective) && op != options.ops.front()) continue;
+        const auto unit = static_cast<std::int64_t>(size_of(type)) * (is_blocked(collective) ? ranks : 1);
+        std::int64_t last = 0;
+        for (const std::int64_t size : options.sizes) {
+          const std::int64_t count = std::max<std::int64_t>(1, size / unit);
+          if (count == last) continue;
+          last = count;
+          cases.push_back({collective, type, op, count, count * unit});
+        }
+      }
+  return cases;
+}
+
+std::vector<std::string> algorithms_of(const SweepOptions& options, Collective collective, const Communicator& group) {
+  const bool levels = group.ranks_per_host() > 1 && group.ranks() > group.ranks_per_host();
+  std::vector<std::string> names;
+  const auto add = [&](std::string_view name) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
+  };
+  for (const std::string& wanted : options.algorithms) {
+    if (wanted == "all") {
+      // One host has no levels: hierarchical would only be its inner algorithm under another name.
+      for (const Planner* planner : planners())
+        if (planner->collective == collective && (levels || planner->name != "hierarchical")) add(planner->name);
+    } else if (wanted == "auto") {
+      add(wanted);
+    } else {
+      Shape shape;
+      shape.collective = collective;
+      if (parse_algorithm(wanted, shape)) add(wanted);
+    }
+  }
+  return names;
+}
+
+class Sweep {
+ public:
+  Sweep(Bootstrap& bootstrap, const SweepOptions& options, SweepListener* listener)
+      : bootstrap_(bootstrap), options_(options), listener_(listener) {}
+
+  Result<void> run() {
+    for (const Case& c : cases_of(options_, bootstrap_.ranks())) total_weight_ += weight(c);
+    total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
+    if (bootstrap_.rank() == 0) {
+      GRADRAIL_ASSIGN(probe_, Probe::create());
+    }
+    GRADRAIL_TRY(look_at_machine());
+    for (const Topology& topology : options_.topologies)
+      for (const TransportPair& pair : options_.transports) GRADRAIL_TRY(sweep_group(topology, pair));
+    return {};
+  }
+
+ private:
+  // Expected time of a block, in no particular unit.
+  static double weight(const Case& c) { return 1 + static_cast<double>(c.bytes) / 4e6; }
+
+  Result<void> sweep_group(const Topology& topology, const TransportPair& pair) {
+    CommunicatorOptions group_options;
+    group_options.inner = pair.inner;
+    group_options.outer = pair.outer;
+    group_options.ranks_per_host = topology.ranks_per_host;
+    group_options.selector = options_.selector;
+    group_options.settings.connections = options_.connections;
+    GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, Deadline::after(k_control_wait)));
+    const auto cases = cases_of(options_, group->ranks());
+    std::int64_t largest = 0;
+    for (const Case& c : cases) largest = std::max(largest, c.bytes);
+    GRADRAIL_ASSIGN(Buffers buffers,
+                    Buffers::make(*group, static_cast<std::uint64_t>(largest), options_.buffers, options_.cache));
+    for (const Case& c : cases) {
+      GRADRAIL_TRY(sweep_case(*group, buffers, c));
+      done_weight_ += weight(c);
+    }
+    return {};
+  }
+
+  Result<void> sweep_case(Communicator& group, Buffers& buffers, const Case& c) {
+    const auto names = algorithms_of(options_, c.collective, group);
+    std::vector<Call> calls;
+    for (const std::string& name : names) {
+      Call call;
+      call.collective = c.collective;
+      call.count = static_cast<std::uint64_t>(c.count);
+      call.type = c.type;
+      call.op = c.op;
+      call.root = options_.root;
+      call.in_place = options_.in_place;
+      call.algorithm = name;
+      call.lanes = options_.lanes;
+      call.pieces = options_.pieces;
+      calls.push_back(call);
+    }
+    if (calls.empty()) return {};
+    if (listener_ != nullptr)
+      listener_->next(done_weight_ / total_weight_,
+                      fmt::format("{} {} {}", to_string(c.collective), group.transport_name(), c.bytes));
+
+    std::vector<Outcome> outcomes;
+    std::string phase;
+    for (int attempt = 0; attempt < k_block_tries; ++attempt) {
+      MeasureRules rules = options_.rules;
+      rules.seed = ++seed_;
+      GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, buffers, calls, rules));
+      const Phase before = phase_;
+      GRADRAIL_TRY(look_at_machine());
+      const bool settled = same_phase(before, phase_);
+      phase = settled ? names_.name(phase_) : "unsettled";
+      if (settled) break;
+    }
+    if (listener_ == nullptr && !options_.trace) return {};
+
+    std::vector<Point> points;
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      points.push_back(point_of(group, c, calls[i], outcomes[i]));
+      points.back().phase = phase;
+    }
+    if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
+    if (options_.trace)
+      for (std::size_t i = 0; i < calls.size(); ++i)
+        if (!outcomes[i].refused) GRADRAIL_TRY(trace(group, buffers, calls[i], points[i]));
+    return {};
+  }
+
+  Point point_of(const Communicator& group, const Case& c, const Call& call, const Outcome& outcome) const {
+    Point point;
+    point.collective = to_string(c.collective);
+    point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
+    if (call.algorithm == "auto") point.requested = "auto";
+    point.transport = group.transport_name();
+    point.topology = to_string(Topology{group.ranks() / group.ranks_per_host(), group.ranks_per_host()});
+    point.ranks = group.ranks();
+    point.bytes = c.bytes;
+    point.count = c.count;
+    point.type = to_string(c.type);
+    if (reduces(c.collective)) point.op = to_string(c.op);
+    if (has_root(c.collective)) point.root = call.root;
+    point.in_place = call.in_place;
+    point.buffers = options_.buffers == BufferKind::plain ? "plain" : "registered";
+    point.cache = options_.cache == Cache::hot ? "hot" : options_.cache == Cache::rotate ? "rotate" : "flush";
+    if (outcome.refused) {
+      point.error = outcome.refused->message;
+      return point;
+    }
+    point.path = outcome.path;
+    point.lanes = outcome.ran.lanes;
+    point.chunks = static_cast<int>(outcome.ran.chunks);
+    if (options_.rules.check) point.wrong = static_cast<std::int64_t>(outcome.wrong);
+    if (outcome.wrong > 0) {
+      point.error = fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
+      return point;
+    }
+    point.samples_us = outcome.samples_us;
+    if (point.samples_us.empty()) return point;
+    point.time_us = summarise(point.samples_us, outcome.batch);
+    point.algbw_gbs = static_cast<double>(c.bytes) / point.time_us->median * 1e-3;
+    point.busbw_gbs = point.algbw_gbs * bus_factor(c.collective, group.ranks());
+    return point;
+  }
+
+  // Rank 0 probes the machine while the others wait, asleep.
+  Result<void> look_at_machine() {
+    ByteWriter writer;
+    if (probe_) {
+      const Phase now = probe_->phase();
+      writer.put(now.core_to_core_ns);
+      writer.put(now.memory_gbs);
+    }
+    GRADRAIL_ASSIGN(const Bytes bytes, bootstrap_.broadcast(std::move(writer).take(), Deadline::after(k_control_wait)));
+    ByteReader reader(bytes);
+    phase_.core_to_core_ns = reader.get<double>();
+    phase_.memory_gbs = reader.get<double>();
+    if (!reader.ok()) return fail(Code::malformed, "rank 0's description of the machine is damaged", 0);
+    if (listener_ != nullptr) listener_->limits({names_.name(phase_), phase_.core_to_core_ns, phase_.memory_gbs});
+    return {};
+  }
+
+  // One more call, with every rank's steps recorded.
+  Result<void> trace(Communicator& group, Buffers& buffers, Call call, const Point& point) {
+    std::vector<StepTime> times;
+    times.reserve(k_most_traced_steps);
+    buffers.place(call, group.rank(), group.ranks());
+    GRADRAIL_TRY(group.barrier(Deadline::after(options_.rules.timeout)));
+    const auto begin = Clock::now();
+    group.trace(&times);
+    const auto ran = group.run(call, Deadline::after(options_.rules.timeout));
+    group.trace(nullptr);
+    GRADRAIL_TRY(ran);
+    ByteWriter mine;
+    const auto since = [&](Clock::time_point when) {
+      return std::chrono::duration<double, std::micro>(when - begin).count();
+    };
+    for (const StepTime& time : times) {
+      mine.put(time.lane);
+      mine.put(static_cast<std::uint8_t>(time.op));
+      mine.put(time.step);
+      mine.put(time.peer);
+      mine.put(static_cast<std::uint64_t>(time.bytes));
+      mine.put(since(time.begin));
+      mine.put(since(time.end));
+    }
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(k_control_wait)));
+    if (listener_ == nullptr) return {};
+    std::vector<SweepListener::RankStep> steps;
+    for (std::size_t rank = 0; rank < all.size(); ++rank)
+      for (ByteReader reader(all[rank]); reader.left() > 0;) {
+        SweepListener::RankStep step;
+        step.rank = static_cast<int>(rank);
+        step.lane = reader.get<std::uint8_t>();
+        step.op = static_cast<Op>(reader.get<std::uint8_t>());
+        step.step = reader.get<std::int32_t>();
+        step.peer = reader.get<int>();
+        step.bytes = static_cast<std::int64_t>(reader.get<std::uint64_t>());
+        step.start_us = reader.get<double>();
+        step.duration_us = reader.get<double>() - step.start_us;
+        if (!reader.ok()) return fail(Code::malformed, "a rank's trace is damaged", static_cast<int>(rank));
+        steps.push_back(step);
+      }
+    return listener_->steps(point, steps);
+  }
+
+  Bootstrap& bootstrap_;
+  const SweepOptions& options_;
+  SweepListener* listener_;
+  std::optional<Probe> probe_;  // rank 0
+  Phase phase_;
+  PhaseNames names_;
+  double done_weight_ = 0;
+  double total_weight_ = 0;
+  std::uint64_t seed_ = 0;
+};
+
+}  // namespace
+
+std::string to_string(const Topology& topology) {
+  return fmt::format("{}x{}", topology.hosts, topology.ranks_per_host);
+}
+
+Result<void> run_sweep(Bootstrap& bootstrap, const SweepOptions& options, SweepListener* listener) {
+  return Sweep(bootstrap, options, listener).run();
+}
+
+}  // namespace gradrail

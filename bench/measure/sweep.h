@@ -1,0 +1,80 @@
+// The sweep: every combination of the axes, as blocks of cases measured against each other. All ranks run it together
+// with the same options; the listener is rank 0's alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench/measure/block.h"
+#include "bench/measure/buffers.h"
+#include "collectives/exec/communicator.h"
+#include "results/record.h"
+#include "transports/bootstrap.h"
+
+namespace gradrail {
+
+struct Topology {
+  int hosts = 0;  // 0: the real ones
+  int ranks_per_host = 0;
+};
+
+struct TransportPair {
+  std::string inner;  // between ranks of one host
+  std::string outer;  // between hosts
+};
+
+struct SweepOptions {
+  std::vector<Collective> collectives{Collective::allreduce};
+  std::vector<std::string> algorithms{"all"};  // "all", "auto", or names as parse_algorithm() reads them
+  std::vector<TransportPair> transports{{"shm", "tcp"}};
+  std::vector<Topology> topologies{{}};
+  std::vector<std::int64_t> sizes;  // bytes of the collective's data
+  std::vector<Type> types{Type::f32};
+  std::vector<ReduceOp> ops{ReduceOp::sum};
+  int root = 0;
+  bool in_place = false;
+  BufferKind buffers = BufferKind::plain;
+  Cache cache = Cache::hot;
+  int lanes = 0;  // 0: by the algorithm's tuning
+  int pieces = 0;
+  int connections = 1;  // tcp: sockets a pipe
+  bool trace = false;
+  MeasureRules rules;
+  std::shared_ptr<const Selector> selector;
+};
+
+// Told of results as they come. An error ends the sweep.
+class SweepListener {
+ public:
+  virtual ~SweepListener() = default;
+  // All points of a block: one case by several algorithms. Those that could not be run carry an error.
+  [[nodiscard]] virtual Result<void> block(std::span<const Point> points) = 0;
+  // The steps of one call of the point, by rank, in microseconds since the call began.
+  struct RankStep {
+    int rank = 0;
+    int lane = 0;
+    Op op = Op::send;
+    int step = 0;
+    int peer = -1;
+    std::int64_t bytes = 0;
+    double start_us = 0;
+    double duration_us = 0;
+  };
+  [[nodiscard]] virtual Result<void> steps(const Point& point, std::span<const RankStep> steps) = 0;
+  // What is measured next, and how much of the whole is done.
+  virtual void next(double fraction_done, const std::string& what) = 0;
+  // What the machine could do around a block.
+  virtual void limits(const Limits& limits) = 0;
+};
+
+// Errors: the first failure of a communicator, the bootstrap or the listener; everything told to the listener before
+// stays true.
+[[nodiscard]] Result<void> run_sweep(Bootstrap& bootstrap, const SweepOptions& options, SweepListener* listener);
+
+// "1x4"
+[[nodiscard]] std::string to_string(const Topology& topology);
+
+}  // namespace gradrail
