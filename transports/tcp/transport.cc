@@ -254,7 +254,9 @@ bool TcpTransport::progress() {
   std::size_t busy = 0;
   for (const auto* endpoint : endpoints_) busy += endpoint->busy() ? 1 : 0;
   const bool look = busy <= k_few;
-  if (!look || ++calls_ % k_ask_every == 0) ask(Seconds(0));
+  const bool rare = ++calls_ % k_ask_every == 0;
+  if (!look || rare) ask(Seconds(0));
+  if (rare) look_around();
   bool moved = false;
   for (auto* endpoint : endpoints_)
     if (endpoint->busy()) moved |= endpoint->progress(look);
@@ -299,8 +301,6 @@ void TcpTransport::look_around() {
 }
 
 void TcpTransport::wait(Seconds at_most) {
-  look_around();
-  const auto until = Deadline::after(at_most);
   const auto something = [this] {
     return std::any_of(endpoints_.begin(), endpoints_.end(), [](const TcpEndpoint* one) { return one->could_move(); });
   };
@@ -308,6 +308,8 @@ void TcpTransport::wait(Seconds at_most) {
     ::sched_yield();
     return;
   }
+  look_around();
+  const auto until = Deadline::after(at_most);
   const auto failures = [this] {
     return std::count_if(endpoints_.begin(), endpoints_.end(), [](const TcpEndpoint* one) { return one->failure(); });
   };
