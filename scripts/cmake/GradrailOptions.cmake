@@ -25,4 +25,7 @@ endif()
 if(GRADRAIL_SANITIZE)
   add_compile_options(-fsanitize=${GRADRAIL_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${GRADRAIL_SANITIZE})
+  if(GRADRAIL_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)  # what it finds ends the program, so that a test fails
+  endif()
 endif()

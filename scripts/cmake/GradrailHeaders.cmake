@@ -1,0 +1,18 @@
+# Target `headers`: every header compiled alone, so that each includes what it needs. Not part of `all`; scripts/check
+# builds it. Left out are headers *_inl.h, which Highway includes once for each instruction set.
+function(gradrail_check_headers)
+  cmake_parse_arguments(ARG "" "" "FOLDERS;LINK" ${ARGN})
+  set(sources)
+  foreach(folder IN LISTS ARG_FOLDERS)
+    file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${CMAKE_SOURCE_DIR}" "${CMAKE_SOURCE_DIR}/${folder}/*.h")
+    list(FILTER headers EXCLUDE REGEX "_inl\\.h$")
+    foreach(header IN LISTS headers)
+      set(source "${CMAKE_BINARY_DIR}/generated/headers/${header}.cc")
+      file(CONFIGURE OUTPUT "${source}" CONTENT "#include \"${header}\"\n" @ONLY)
+      list(APPEND sources "${source}")
+    endforeach()
+  endforeach()
+  add_library(headers OBJECT EXCLUDE_FROM_ALL ${sources})
+  target_link_libraries(headers PRIVATE ${ARG_LINK})
+  target_compile_options(headers PRIVATE -O0 -g0)
+endfunction()
