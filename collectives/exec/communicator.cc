@@ -13,10 +13,10 @@ namespace {
 
 constexpr int k_lanes_a_place = k_max_lanes / 4;
 // Polls without progress before the core is given away: about 20 us where every rank has a core, at once where not.
-constexpr int k_spins_alone = 4000;
+constexpr int k_spins_alone = 300;
 constexpr int k_spins_crowded = 2;
 // After so many idle rounds a wait for the network may block.
-constexpr int k_spins_before_sleep = 20000;
+constexpr int k_spins_before_sleep = 2000;
 
 int usable_cores() {
   cpu_set_t set;
