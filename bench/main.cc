@@ -1,5 +1,7 @@
 // The `gradrail` command: finds the sub-command, and turns whatever goes wrong into one sentence and an exit code.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -37,9 +39,19 @@ int run(int argc, char** argv) {
   return 2;
 }
 
+// A file opened later must not become a standard stream that was closed when we were started.
+void open_standard_streams() {
+  for (int fd = ::open("/dev/null", O_RDWR); fd >= 0; fd = ::open("/dev/null", O_RDWR)) {
+    if (fd <= STDERR_FILENO) continue;
+    ::close(fd);
+    return;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {  // a library's; nothing of ours throws

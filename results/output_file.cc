@@ -11,18 +11,37 @@
 
 namespace gradrail {
 
-Result<OutputFile> OutputFile::create(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    const int why = errno;
-    return fail(Code::bad_usage,
-                fmt::format("cannot write '{}': {}; name a file in a folder that exists and may be written", path,
-                            std::system_category().message(why)),
-                Error::k_no_peer, why);
+namespace {
+
+Result<Fd> open_to_write(const std::string& path, int flags) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));
+  if (fd) return fd;
+  const int why = errno;
+  return fail(Code::bad_usage,
+              fmt::format("cannot write '{}': {}; name a file in a folder that exists and may be written", path,
+                          std::system_category().message(why)),
+              Error::k_no_peer, why);
+}
+
+}  // namespace
+
+Result<void> OutputFile::can_create(const std::string& path) {
+  if (const Fd made(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)); made) {
+    ::unlink(path.c_str());
+    return {};
   }
   struct stat status {};
-  const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-  return OutputFile(path, Fd(fd), regular);
+  // Opening a pipe would wait for its reader.
+  if (::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode)) return {};
+  GRADRAIL_TRY(open_to_write(path, O_CREAT));
+  return {};
+}
+
+Result<OutputFile> OutputFile::create(const std::string& path) {
+  GRADRAIL_ASSIGN(Fd fd, open_to_write(path, O_CREAT | O_TRUNC));
+  struct stat status {};
+  const bool regular = ::fstat(fd.get(), &status) == 0 && S_ISREG(status.st_mode);
+  return OutputFile(path, std::move(fd), regular);
 }
 
 Result<void> OutputFile::write(std::string_view text) {

@@ -17,6 +17,9 @@ class OutputFile {
   // Creates the file or empties it. bad_usage, with the system's reason, where that is not possible.
   [[nodiscard]] static Result<OutputFile> create(const std::string& path);
 
+  // Whether create() would do, without touching what is there. Errors as create().
+  [[nodiscard]] static Result<void> can_create(const std::string& path);
+
   // Appends. On failure a regular file is cut back to what the earlier calls wrote.
   [[nodiscard]] Result<void> write(std::string_view text);
 

@@ -101,19 +101,50 @@ Result<std::vector<std::int64_t>> parse_sizes(const AxisTexts& texts) {
   return sizes;
 }
 
+// CLI11's own checks speak of the range of a double.
+std::string whole_ranks(const std::string& text) {
+  int ranks = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
+  if (error == std::errc() && end == text.data() + text.size() && ranks > 0) return {};
+  return fmt::format("'{}' is no number of ranks; a job has at least 1", text);
+}
+
+// An algorithm that one of the collectives has, with parts that it can take.
+Result<void> known_algorithm(const std::string& name, const std::vector<Collective>& collectives) {
+  Result<const Planner*> found = nullptr;
+  Shape shape;
+  for (const Collective collective : collectives) {
+    shape = {};
+    shape.collective = collective;
+    found = parse_algorithm(name, shape);
+    if (found) break;
+  }
+  if (!found) return tl::unexpected<Error>(std::move(found).error());
+  if (shape.inner.empty() && shape.outer.empty()) return {};
+  if ((*found)->name != "hierarchical")
+    return fail(Code::bad_usage,
+                fmt::format("'{}': only hierarchical is made of others; write {}", name, (*found)->name));
+  // One rank is planned for by every algorithm, so what is refused here are the names.
+  if (auto supported = (*found)->supports(shape); !supported)
+    return fail(Code::bad_usage, std::move(supported).error().message);
+  return {};
+}
+
 }  // namespace
 
 void add_axis_options(CLI::App& app, AxisTexts& t) {
   const std::string what = "What to measure";
-  app.add_option("-n,--ranks", t.ranks, "Ranks to start on this host (default 4); under mpirun, srun or torchrun: what "
-                                        "to expect")
-      ->check(CLI::PositiveNumber.description(""))
+  app.add_option("-n,--ranks", t.ranks,
+                 "Ranks to start on this host (default 4); under mpirun, srun or torchrun: what "
+                 "to expect")
+      ->check(whole_ranks)
       ->group(what);
   app.add_option("--collective", t.collectives, "Collectives, separated by commas, or all")
       ->group(what)
       ->capture_default_str();
-  app.add_option("-a,--algorithm", t.algorithms,
-                 "Algorithms: all, auto (the best by table or model), or names; hierarchical:INNER+OUTER for both levels")
+  app.add_option(
+         "-a,--algorithm", t.algorithms,
+         "Algorithms: all, auto (the best by table or model), or names; hierarchical:INNER+OUTER for both levels")
       ->group(what)
       ->capture_default_str();
   app.add_option("--transport", t.transports, "Transports, each measured in turn; INNER+OUTER for a pair")
@@ -121,8 +152,9 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
       ->capture_default_str();
   app.add_option("--inner", t.inner, "Transport inside a host (with --outer, instead of --transport)")->group(what);
   app.add_option("--outer", t.outer, "Transport between hosts")->group(what);
-  app.add_option("--topology", t.topologies, "Group the ranks into hosts: HxR, several separated by commas; default: "
-                                             "the real hosts")
+  app.add_option("--topology", t.topologies,
+                 "Group the ranks into hosts: HxR, several separated by commas; default: "
+                 "the real hosts")
       ->group(what);
   app.add_option("-b,--minbytes", t.min_bytes, "Smallest size; K, M, G are powers of 1024")
       ->group(what)
@@ -144,7 +176,9 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
       ->capture_default_str();
   const std::string how = "How to measure";
   app.add_option("--iters", t.iterations, "Samples a point; default: as many as fit into --time-per-point")->group(how);
-  app.add_option("--time-per-point", t.time_per_point, "Seconds to spend on a point")->group(how)->capture_default_str();
+  app.add_option("--time-per-point", t.time_per_point, "Seconds to spend on a point")
+      ->group(how)
+      ->capture_default_str();
   app.add_option("-w,--warmup_iters", t.warmup, "Operations before measuring")->group(how)->capture_default_str();
   app.add_option("-c,--check", t.check, "Check every point's result on fresh data: 1, or 0 to skip")
       ->group(how)
@@ -168,14 +202,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
   options.algorithms = split(t.algorithms);
   for (const std::string& name : options.algorithms) {
     if (name == "all" || name == "auto") continue;
-    Result<const Planner*> found = nullptr;
-    for (const Collective collective : options.collectives) {
-      Shape shape;
-      shape.collective = collective;
-      found = parse_algorithm(name, shape);
-      if (found) break;
-    }
-    if (!found) return tl::unexpected<Error>(found.error());
+    GRADRAIL_TRY(known_algorithm(name, options.collectives));
   }
 
   if (t.inner.empty() != t.outer.empty())

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -39,11 +40,23 @@ struct BenchTexts {
   Outputs outputs;
 };
 
-// An output that cannot be written is said before anything is measured.
+// An output that cannot be written is said before anything is measured; what an earlier run left there stays until this
+// one begins.
 Result<void> try_outputs(const Outputs& outputs) {
-  for (const std::string* path : {&outputs.json, &outputs.csv, &outputs.trace, &outputs.svg})
-    if (!path->empty()) GRADRAIL_TRY(OutputFile::create(*path));
+  std::set<std::string> taken;
+  for (const std::string* path : {&outputs.json, &outputs.csv, &outputs.trace, &outputs.svg}) {
+    if (path->empty()) continue;
+    GRADRAIL_TRY(OutputFile::can_create(*path));
+    if (!taken.insert(*path).second)
+      return fail(Code::bad_usage, fmt::format("two outputs cannot go to one file, '{}'", *path));
+  }
   return {};
+}
+
+// Everything printed so far is out.
+Result<void> flush_stdout() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
+  return fail_errno("writing to standard output", errno);
 }
 
 std::string utc_now() {
@@ -98,16 +111,16 @@ class Reporter : public SweepListener {
     if (run.job.ranks > m.cores * run.job.hosts)
       fmt::print("# {} ranks share {} cores: ranks wait for each other's turn, and times show it\n", run.job.ranks,
                  m.cores * run.job.hosts);
-    fmt::print("{} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
-               "collective\n",
-               options_.buffers == BufferKind::plain ? "# plain" : "# registered",
-               options_.cache == Cache::hot      ? "hot"
-               : options_.cache == Cache::rotate ? "rotating"
-                                                 : "flushed caches",
-               options_.in_place ? "in place" : "out of place");
+    fmt::print(
+        "{} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
+        "collective\n",
+        options_.buffers == BufferKind::plain ? "# plain" : "# registered",
+        options_.cache == Cache::hot      ? "hot"
+        : options_.cache == Cache::rotate ? "rotating"
+                                          : "flushed caches",
+        options_.in_place ? "in place" : "out of place");
     fmt::print("{}", with_newline(table_.header()));
-    std::fflush(stdout);
-    return {};
+    return flush_stdout();
   }
 
   Result<void> block(std::span<const Point> points) override {
@@ -125,8 +138,7 @@ class Reporter : public SweepListener {
       if (json_) GRADRAIL_TRY(json_->write(choice));
       choices_.push_back(choice);
     }
-    std::fflush(stdout);
-    return {};
+    return flush_stdout();
   }
 
   Result<void> steps(const Point& point, std::span<const RankStep> steps) override {
@@ -170,8 +182,9 @@ class Reporter : public SweepListener {
     const std::int64_t caches = (m.l1d_bytes + m.l2_bytes) * std::max(1, m.cores) + m.l3_bytes * std::max(1, m.sockets);
     for (const Choice& choice : choices_) {
       for (const Point& point : points_) {
-        if (point.bytes != choice.bytes || point.algorithm != choice.algorithm || point.collective != choice.collective ||
-            point.transport != choice.transport || point.topology != choice.topology || point.type != choice.type)
+        if (point.bytes != choice.bytes || point.algorithm != choice.algorithm ||
+            point.collective != choice.collective || point.transport != choice.transport ||
+            point.topology != choice.topology || point.type != choice.type)
           continue;
         if (const auto bound = shared_memory_bound(point, limits, caches)) bounds.push_back(*bound);
         break;
@@ -182,7 +195,7 @@ class Reporter : public SweepListener {
     if (!outputs_.svg.empty()) GRADRAIL_TRY(draw());
     for (const std::string* path : {&outputs_.json, &outputs_.csv, &outputs_.trace, &outputs_.svg})
       if (!path->empty()) fmt::print("# wrote {}\n", *path);
-    std::fflush(stdout);
+    GRADRAIL_TRY(flush_stdout());
     if (wrong_) return fail(Code::malformed, "some results were wrong; see the #wrong column");
     return {};
   }
@@ -245,8 +258,9 @@ Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vec
 
 Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
   auto texts = std::make_shared<BenchTexts>();
-  CLI::App* app = parent.add_subcommand("bench", "Sweep sizes, algorithms, transports and topologies; check every point; "
-                                                 "choose the best for each size");
+  CLI::App* app = parent.add_subcommand("bench",
+                                        "Sweep sizes, algorithms, transports and topologies; check every point; "
+                                        "choose the best for each size");
   add_axis_options(*app, texts->axes);
   const std::string where = "Where results go";
   app->add_option("--json", texts->outputs.json, "Records with every sample, one JSON object a line")->group(where);
@@ -257,12 +271,11 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
             JobOptions job;
             job.ranks = texts->axes.ranks;
             job.argv = argv;
-            const auto before = [&]() -> Result<void> {
-              GRADRAIL_TRY(parse_axes(texts->axes, job.ranks > 0 ? job.ranks : job.default_ranks));
+            const auto before = [&](int ranks) -> Result<void> {
+              GRADRAIL_TRY(parse_axes(texts->axes, ranks));
               return try_outputs(texts->outputs);
             };
-            return run_as_job(job, before,
-                              [&](Bootstrap& bootstrap) { return bench(bootstrap, *texts, argv); });
+            return run_as_job(job, before, [&](Bootstrap& bootstrap) { return bench(bootstrap, *texts, argv); });
           }};
 }
 

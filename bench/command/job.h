@@ -17,10 +17,10 @@ struct JobOptions {
   std::vector<std::string> argv;  // this program's, for the ranks
 };
 
-// `before_launch` runs once in the starting process, so that what is wrong with options and files is said before ranks
-// are started (under mpirun, rank 0 says it). `work` runs on every rank; its error is told to the launcher and ends the
-// job. Returns the exit code.
-[[nodiscard]] int run_as_job(const JobOptions& options, const std::function<Result<void>()>& before_launch,
+// `before_work` is told the number of ranks and runs once in a job: in the starting process, so that what is wrong with
+// options and files is said before ranks are started; under mpirun, srun and torchrun on rank 0, which says it for all.
+// `work` runs on every rank; its error is told to the launcher and ends the job. Returns the exit code.
+[[nodiscard]] int run_as_job(const JobOptions& options, const std::function<Result<void>(int ranks)>& before_work,
                              const std::function<Result<void>(Bootstrap&)>& work);
 
 }  // namespace gradrail

@@ -18,7 +18,6 @@ constexpr int k_largest_batch = 2000;
 constexpr int k_fewest_samples = 8;
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
-constexpr Seconds k_control_wait{60};  // for the slowest rank, on the control channel
 
 double microseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
@@ -101,7 +100,8 @@ class Block {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
     }
-    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(k_control_wait)));
+    GRADRAIL_ASSIGN(const auto all,
+                    bootstrap_.all_gather(std::move(mine).take(), Deadline::after(control_wait(rules_))));
     for (Outcome& outcome : outcomes_) outcome.wrong = 0;
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
@@ -156,7 +156,7 @@ class Block {
   Result<void> collect() {
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const auto mine = std::as_bytes(std::span(samples_[i]));
-      GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(k_control_wait)));
+      GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(control_wait(rules_))));
       std::vector<std::vector<double>> by_rank;
       for (const Bytes& bytes : all) {
         std::vector<double> samples(bytes.size() / sizeof(double));

@@ -58,11 +58,19 @@ Result<Buffers::Arena> Buffers::make_arena(Communicator& communicator, std::size
   return arena;
 }
 
+std::size_t Buffers::arena_bytes(std::uint64_t largest_bytes, Cache cache) {
+  const std::size_t bytes = rounded_up(largest_bytes, k_page);
+  return cache == Cache::rotate ? std::max(2 * bytes, k_rotate_bytes) : bytes;
+}
+
+std::uint64_t Buffers::bytes_needed(std::uint64_t largest_bytes, Cache cache) {
+  return 2 * arena_bytes(largest_bytes, cache) + (cache == Cache::flush ? k_flush_bytes : 0);
+}
+
 Result<Buffers> Buffers::make(Communicator& communicator, std::uint64_t largest_bytes, BufferKind kind, Cache cache) {
   Buffers buffers;
   buffers.cache_ = cache;
-  buffers.arena_bytes_ = rounded_up(largest_bytes, k_page);
-  if (cache == Cache::rotate) buffers.arena_bytes_ = std::max(2 * buffers.arena_bytes_, k_rotate_bytes);
+  buffers.arena_bytes_ = arena_bytes(largest_bytes, cache);
   if (cache == Cache::flush) buffers.flush_.resize(k_flush_bytes);
   GRADRAIL_ASSIGN(buffers.in_, make_arena(communicator, buffers.arena_bytes_, kind));
   GRADRAIL_ASSIGN(buffers.out_, make_arena(communicator, buffers.arena_bytes_, kind));

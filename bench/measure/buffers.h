@@ -26,6 +26,9 @@ class Buffers {
   [[nodiscard]] static Result<Buffers> make(Communicator& communicator, std::uint64_t largest_bytes, BufferKind kind,
                                             Cache cache);
 
+  // What make() takes for one rank.
+  [[nodiscard]] static std::uint64_t bytes_needed(std::uint64_t largest_bytes, Cache cache);
+
   // Fills in `call.in` and `call.out` for the next use. All ranks get the same offsets.
   void place(Call& call, int rank, int ranks);
   // The bytes of this rank's input and output of the call as placed.
@@ -39,6 +42,7 @@ class Buffers {
     std::unique_ptr<std::byte[], void (*)(std::byte*)> plain{nullptr, [](std::byte*) {}};
     Memory memory;
   };
+  [[nodiscard]] static std::size_t arena_bytes(std::uint64_t largest_bytes, Cache cache);
   [[nodiscard]] static Result<Arena> make_arena(Communicator& communicator, std::size_t bytes, BufferKind kind);
 
   Arena in_;

@@ -7,12 +7,13 @@
 
 #include "bench/measure/probe.h"
 #include "bench/measure/statistics.h"
+#include "results/size.h"
+#include "transports/bootstrap/capacity.h"
 
 namespace gradrail {
 
 namespace {
 
-constexpr Seconds k_control_wait{60};
 constexpr int k_block_tries = 3;  // a block in which the machine's phase changed is measured again
 constexpr std::size_t k_most_traced_steps = 1 << 16;
 
@@ -73,6 +74,7 @@ class Sweep {
   Result<void> run() {
     for (const Case& c : cases_of(options_, bootstrap_.ranks())) total_weight_ += weight(c);
     total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
+    GRADRAIL_TRY(room_for_buffers());
     if (bootstrap_.rank() == 0) {
       GRADRAIL_ASSIGN(probe_, Probe::create());
     }
@@ -86,6 +88,26 @@ class Sweep {
   // Expected time of a block, in no particular unit.
   static double weight(const Case& c) { return 1 + static_cast<double>(c.bytes) / 4e6; }
 
+  // Buffers that the machine has no memory for would be promised all the same, and then cost a rank its life.
+  Result<void> room_for_buffers() {
+    GRADRAIL_ASSIGN(const Capacity capacity, read_capacity());
+    std::int64_t largest = 0;
+    for (const Case& c : cases_of(options_, bootstrap_.ranks())) largest = std::max(largest, c.bytes);
+    const auto& members = bootstrap_.members();
+    const std::string& host = members[static_cast<std::size_t>(bootstrap_.rank())].host;
+    const auto here = std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == host; });
+    const auto one = static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
+    if (const double all = one * static_cast<double>(here);
+        capacity.free_memory_bytes > 0 && all > static_cast<double>(capacity.free_memory_bytes))
+      return fail(Code::exhausted,
+                  fmt::format("buffers for {} take {:.1f} GB on {} ranks, and {} has {:.1f} GB free; choose a smaller "
+                              "largest size (-e) or fewer ranks (-n)",
+                              format_size(largest), all * 1e-9, here, host,
+                              static_cast<double>(capacity.free_memory_bytes) * 1e-9));
+    // Nobody allocates while others still look.
+    return bootstrap_.barrier(Deadline::after(control_wait(options_.rules)));
+  }
+
   Result<void> sweep_group(const Topology& topology, const TransportPair& pair) {
     CommunicatorOptions group_options;
     group_options.inner = pair.inner;
@@ -93,7 +115,8 @@ class Sweep {
     group_options.ranks_per_host = topology.ranks_per_host;
     group_options.selector = options_.selector;
     group_options.settings.connections = options_.connections;
-    GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, Deadline::after(k_control_wait)));
+    GRADRAIL_ASSIGN(auto group,
+                    Communicator::create(bootstrap_, group_options, Deadline::after(control_wait(options_.rules))));
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
@@ -197,7 +220,8 @@ class Sweep {
       writer.put(now.core_to_core_ns);
       writer.put(now.memory_gbs);
     }
-    GRADRAIL_ASSIGN(const Bytes bytes, bootstrap_.broadcast(std::move(writer).take(), Deadline::after(k_control_wait)));
+    GRADRAIL_ASSIGN(const Bytes bytes,
+                    bootstrap_.broadcast(std::move(writer).take(), Deadline::after(control_wait(options_.rules))));
     ByteReader reader(bytes);
     phase_.core_to_core_ns = reader.get<double>();
     phase_.memory_gbs = reader.get<double>();
@@ -230,7 +254,8 @@ class Sweep {
       mine.put(since(time.begin));
       mine.put(since(time.end));
     }
-    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(k_control_wait)));
+    GRADRAIL_ASSIGN(const auto all,
+                    bootstrap_.all_gather(std::move(mine).take(), Deadline::after(control_wait(options_.rules))));
     if (listener_ == nullptr) return {};
     std::vector<SweepListener::RankStep> steps;
     for (std::size_t rank = 0; rank < all.size(); ++rank)
