@@ -155,8 +155,9 @@ class Simulation {
     lane.start();
     lane.complete(index);
     if (s.talks()) {
-      PipeState& pipe = pipes_[matching_.messages[matching_.message_of[rank][index]].pipe];
-      (s.op == Op::send ? pipe.sent : pipe.received) += 1;
+      const std::uint32_t pipe = matching_.messages[matching_.message_of[rank][index]].pipe;
+      (s.op == Op::send ? pipes_[pipe].sent : pipes_[pipe].received) += 1;
+      move(now, pipe);  // a receive passed over may be the credit that a later message waits for
     }
   }
 

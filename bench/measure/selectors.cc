@@ -1,0 +1,114 @@
+#include "bench/measure/selectors.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "bench/measure/machine.h"
+#include "bench/measure/probe.h"
+#include "collectives/select/cost_selector.h"
+#include "transports/base/fd.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr Seconds k_control_wait{60};
+constexpr std::size_t k_longest_table = std::size_t{16} << 20;
+
+Result<std::string> read_file(const std::string& path) {
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const auto failed = [&](int why) {
+    return fail(Code::bad_usage,
+                fmt::format("cannot read the table '{}': {}", path, std::system_category().message(why)),
+                Error::k_no_peer, why);
+  };
+  if (file.get() < 0) return failed(errno);
+  std::string text;
+  char block[1 << 16];
+  while (true) {
+    const auto got = ::read(file.get(), block, sizeof block);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed(errno);
+    if (got == 0) return text;
+    text.append(block, static_cast<std::size_t>(got));
+    if (text.size() > k_longest_table)
+      return fail(Code::bad_usage, fmt::format("'{}' is longer than any decision table", path));
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, bool loud) {
+  if (texts.on_foreign != "refuse" && texts.on_foreign != "warn")
+    return fail(Code::bad_usage, fmt::format("--on-foreign-table is refuse or warn, not '{}'", texts.on_foreign));
+  if (texts.path.empty()) return nullptr;
+  GRADRAIL_ASSIGN(const std::string text, read_file(texts.path));
+  auto table = parse_table(text);
+  if (!table)
+    return fail(Code::bad_usage, fmt::format("the table '{}' is damaged: {}; make it again with gradrail tune --table",
+                                             texts.path, table.error().message));
+  const Machine here = describe_machine();
+  if (const auto other = foreign(table->origin, here.cpu_model, here.cores)) {
+    if (texts.on_foreign == "refuse")
+      return fail(Code::bad_usage,
+                  fmt::format("the table '{}' was {}; tune here, or use it anyway with --on-foreign-table warn",
+                              texts.path, *other));
+    if (loud)
+      std::fprintf(stderr, "gradrail: warning: the table '%s' was %s; its choices may be wrong here\n",
+                   texts.path.c_str(), other->c_str());
+  }
+  return std::make_shared<const DecisionTable>(*std::move(table));
+}
+
+Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts) {
+  if (texts.path.empty()) return nullptr;
+  std::string text;
+  if (bootstrap.rank() == 0) {
+    GRADRAIL_ASSIGN(const auto table, open_table(texts, true));
+    text = format_table(*table);
+  }
+  GRADRAIL_ASSIGN(const Bytes bytes,
+                  bootstrap.broadcast(std::as_bytes(std::span(text)), Deadline::after(k_control_wait)));
+  GRADRAIL_ASSIGN(DecisionTable table, parse_table({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  return std::make_shared<const DecisionTable>(std::move(table));
+}
+
+Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
+                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
+  const int cores = static_cast<int>(usable_cpus().size());
+  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, cores));
+  const auto model = std::make_shared<const CostSelector>(links.model, "measured links");
+  if (table == nullptr) return Selectors{model, links};
+  return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};
+}
+
+Result<void> write_whole_file(const std::string& path, std::string_view text) {
+  const std::string beside = fmt::format("{}.{}.part", path, ::getpid());
+  const auto failed = [&](int why) {
+    ::unlink(beside.c_str());
+    return fail(Code::bad_usage,
+                fmt::format("cannot write '{}': {}; name a file in a folder that exists and may be written", path,
+                            std::system_category().message(why)),
+                Error::k_no_peer, why);
+  };
+  {
+    const Fd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file.get() < 0) return failed(errno);
+    while (!text.empty()) {
+      const auto wrote = ::write(file.get(), text.data(), text.size());
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0) return failed(errno);
+      text.remove_prefix(static_cast<std::size_t>(wrote));
+    }
+    if (::fsync(file.get()) != 0 && errno != EINVAL) return failed(errno);
+  }
+  if (::rename(beside.c_str(), path.c_str()) != 0) return failed(errno);
+  return {};
+}
+
+}  // namespace gradrail

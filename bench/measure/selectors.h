@@ -1,0 +1,42 @@
+// Where `auto` gets its answers in a command: a decision table if one was named, else the cost model with links
+// measured on the communicator at hand.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bench/measure/link.h"
+#include "collectives/exec/communicator.h"
+#include "collectives/select/table.h"
+#include "transports/bootstrap.h"
+
+namespace gradrail {
+
+// As typed.
+struct TableTexts {
+  std::string path;                   // empty: no table
+  std::string on_foreign = "refuse";  // or "warn"
+};
+
+// Reads and checks the table file; nothing to do without one. Warnings go to standard error if `loud`. Errors, all
+// bad_usage with the file's name: it cannot be read, is damaged, or was made on other hardware and on_foreign is
+// "refuse".
+[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, bool loud);
+// Rank 0 opens it, and all ranks get what it read. Collective. Null without a table.
+[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts);
+
+struct Selectors {
+  std::shared_ptr<const Selector> selector;  // the table with the model behind it, or the model alone
+  LinkCalibration links;
+};
+
+// Collective: measures the communicator's links, and makes the same selector on all ranks. `table` may be null; `name`
+// is its file's. Errors: those of calibrate().
+[[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
+                                               const std::shared_ptr<const DecisionTable>& table,
+                                               const std::string& name);
+
+// Writes the text as the whole file, or leaves what was there: to a file beside it first, then in its place.
+[[nodiscard]] Result<void> write_whole_file(const std::string& path, std::string_view text);
+
+}  // namespace gradrail
