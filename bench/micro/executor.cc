@@ -203,8 +203,8 @@ class ByHand {
   std::vector<std::unique_ptr<Region>> regions_;
   std::vector<std::unique_ptr<Endpoint>> next_;
   std::vector<std::unique_ptr<Endpoint>> previous_;  // null where it is the same as next
-  std::uint64_t sends_ = 0;     // posted so far on each `next_`
-  std::uint64_t receives_ = 0;  // of the ring, on each `previous_`
+  std::uint64_t sends_ = 0;                          // posted so far on each `next_`
+  std::uint64_t receives_ = 0;                       // of the ring, on each `previous_`
 };
 
 double median(std::vector<double> values) {
@@ -242,10 +242,10 @@ void two_rank_exchange_shm(benchmark::State& state) { compare(state, 2, "shm", "
 void ring_of_four_local(benchmark::State& state) { compare(state, 4, "local", "ring", true); }
 void ring_of_four_shm(benchmark::State& state) { compare(state, 4, "shm", "ring", true); }
 
-BENCHMARK(two_rank_exchange_local)->Arg(16)->Arg(4096)->Arg(1 << 20)->Iterations(200);
-BENCHMARK(two_rank_exchange_shm)->Arg(16)->Arg(4096)->Arg(1 << 20)->Iterations(200);
-BENCHMARK(ring_of_four_local)->Arg(64)->Arg(4096)->Arg(1 << 20)->Iterations(200);
-BENCHMARK(ring_of_four_shm)->Arg(64)->Arg(4096)->Arg(1 << 20)->Iterations(200);
+BENCHMARK(two_rank_exchange_local)->Arg(16)->Arg(4096)->Arg(1 << 20);
+BENCHMARK(two_rank_exchange_shm)->Arg(16)->Arg(4096)->Arg(1 << 20);
+BENCHMARK(ring_of_four_local)->Arg(64)->Arg(4096)->Arg(1 << 20);
+BENCHMARK(ring_of_four_shm)->Arg(64)->Arg(4096)->Arg(1 << 20);
 
 }  // namespace
 }  // namespace gradrail

@@ -74,9 +74,19 @@ bool passes_on(const Step& first, const Step& step) {
   return step.op == Op::send && step.from == first.to && step.chunks == first.chunks;
 }
 
+// How the sends of a piece may be produced, by what the binding knows of channels and memory.
+struct Fusing {
+  std::function<bool(const Step&)> in_place;  // the step's channel takes messages written in place
+  bool direct_out = false;
+
+  // Scratch is the transports' own.
+  [[nodiscard]] bool direct(Place place) const {
+    return place.store == Store::scratch || (place.store == Store::out && direct_out);
+  }
+};
+
 // Cuts the lane's steps (those that move any bytes) into pieces.
-std::vector<Piece> cut(const Program& program, const std::vector<std::int32_t>& lane,
-                       const std::function<bool(const Step&)>& in_place) {
+std::vector<Piece> cut(const Program& program, const std::vector<std::int32_t>& lane, const Fusing& fusing) {
   std::vector<Piece> pieces;
   const auto at = [&](std::size_t i) -> const Step& { return program.steps[static_cast<std::size_t>(lane[i])]; };
   for (std::size_t i = 0; i < lane.size();) {
@@ -91,8 +101,14 @@ std::vector<Piece> cut(const Program& program, const std::vector<std::int32_t>& 
         while (next < lane.size() && adds_to(first, at(next)) && from.insert(at(next).peer).second)
           piece.steps.push_back(lane[next++]);
       piece.inputs = piece.steps.size();
-      while (next < lane.size() && passes_on(first, at(next)) && in_place(at(next)) && to.insert(at(next).peer).second)
+      while (next < lane.size() && passes_on(first, at(next)) && fusing.in_place(at(next)) &&
+             to.insert(at(next).peer).second)
         piece.steps.push_back(lane[next++]);
+      const bool goes_back = first.op == Op::recv_reduce && from == to;
+      if (fusing.direct(first.to) && !goes_back) {
+        next = i + piece.inputs;
+        piece.steps.resize(piece.inputs);
+      }
       // A receive that is not passed on lands by itself, in its destination.
       if (first.op == Op::recv && piece.steps.size() == 1) piece.inputs = 0;
     }
@@ -111,7 +127,7 @@ std::vector<ChannelKey> channels_of(const Program& program) {
   return {keys.begin(), keys.end()};
 }
 
-BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op,
+BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op, bool direct_out,
                   const std::function<Channel*(ChannelKey)>& channel) {
   const Shape& shape = program.shape;
   BoundProgram bound;
@@ -129,7 +145,9 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
   for (const Step& step : program.steps) bound.ops.push_back(step.op);
 
   const auto channel_of = [&](const Step& step) { return channel({step.peer, step.lane}); };
-  const auto in_place = [&](const Step& step) { return channel_of(step)->writes_in_place; };
+  Fusing fusing;
+  fusing.in_place = [&](const Step& step) { return channel_of(step)->writes_in_place; };
+  fusing.direct_out = direct_out;
   std::vector<std::vector<std::int32_t>> by_lane(bound.lanes.size());
   for (std::size_t i = 0; i < program.steps.size(); ++i)
     if (layout.bytes(program.steps[i]) > 0) by_lane[program.steps[i].lane].push_back(static_cast<std::int32_t>(i));
@@ -150,7 +168,7 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
       return static_cast<std::uint32_t>(end) - sends_before[static_cast<std::size_t>(end)];
     };
 
-    for (const Piece& piece : cut(program, steps, in_place)) {
+    for (const Piece& piece : cut(program, steps, fusing)) {
       const Step& first = program.steps[static_cast<std::size_t>(piece.steps.front())];
       BoundStep out;
       out.step = piece.steps.front();

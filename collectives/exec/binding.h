@@ -4,6 +4,10 @@
 // Binding is where fusion happens. Consecutive steps that receive into one run (each adding to it) and then send that
 // run become one stream: block by block, while it is in cache, all inputs are combined straight from where they arrived
 // and written to the result and into the outgoing messages. A lone recv_reduce is a stream without outputs.
+//
+// What is sent is fused only where that saves traffic. From plain memory it always does: the bytes must be copied out
+// of it anyhow. From memory that peers reach themselves it costs a write for nothing, unless they want the bytes in
+// memory of their own that we reach: which is when a sum goes back to just those who gave to it.
 #pragma once
 
 #include <cstdint>
@@ -64,7 +68,8 @@ struct ChannelKey {
 [[nodiscard]] std::vector<ChannelKey> channels_of(const Program& program);
 
 // `count`: elements of the data for allreduce, broadcast, reduce and send-recv; of one rank's block for the others.
-[[nodiscard]] BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op,
+// `direct_out`: peers reach the output's memory themselves (Region::direct()); scratch always is the transports' own.
+[[nodiscard]] BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op, bool direct_out,
                                 const std::function<Channel*(ChannelKey)>& channel);
 
 }  // namespace gradrail

@@ -43,16 +43,28 @@ struct Communicator::Bindings {
     int lanes;
     int pieces;
     std::size_t place;
+    bool direct;  // the output is memory that peers reach themselves
     std::string algorithm;
   };
-  using Lookup = std::pair<const Call&, std::size_t>;  // a call finds its binding without making a Key
+  // A call finds its binding without making a Key.
+  struct Lookup {
+    const Call& call;
+    std::size_t place;
+    bool direct;
+  };
 
-  static auto fields(const auto& key, std::size_t place) {
-    return std::make_tuple(key.count, place, key.collective, key.type, key.op, key.root, key.in_place, key.lanes,
-                           key.pieces, std::string_view(key.algorithm));
+  static auto fields(const auto& key, std::size_t place, bool direct) {
+    return std::make_tuple(key.count, place, direct, key.collective, key.type, key.op, key.root, key.in_place,
+                           key.lanes, key.pieces, std::string_view(key.algorithm));
   }
-  static auto fields(const Key& key) { return fields(key, key.place); }
-  static auto fields(const Lookup& lookup) { return fields(lookup.first, lookup.second); }
+  static auto fields(const Key& key) { return fields(key, key.place, key.direct); }
+  static auto fields(const Lookup& lookup) { return fields(lookup.call, lookup.place, lookup.direct); }
+  [[nodiscard]] static bool same(const Lookup& a, const Key& b) {
+    const Call& call = a.call;
+    return call.count == b.count && a.place == b.place && a.direct == b.direct && call.collective == b.collective &&
+           call.type == b.type && call.op == b.op && call.root == b.root && call.in_place == b.in_place &&
+           call.lanes == b.lanes && call.pieces == b.pieces && call.algorithm == b.algorithm;
+  }
   struct Less {
     using is_transparent = void;
     bool operator()(const auto& a, const auto& b) const { return fields(a) < fields(b); }
@@ -244,9 +256,9 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
 
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
   Bindings& bindings = *bindings_;
-  const Bindings::Lookup lookup{call, place};
-  if (bindings.last != nullptr && Bindings::fields(lookup) == Bindings::fields(*bindings.last_key))
-    return bindings.last;
+  const bool direct = call.out.memory != nullptr && call.out.memory->region(Reach::inside)->direct();
+  const Bindings::Lookup lookup{call, place, direct};
+  if (bindings.last != nullptr && Bindings::same(lookup, *bindings.last_key)) return bindings.last;
   if (const auto found = bindings.all.find(lookup); found != bindings.all.end()) {
     bindings.last_key = &found->first;
     bindings.last = found->second.get();
@@ -283,12 +295,21 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   GRADRAIL_TRY(open_channels(keys, deadline));
   auto bound = std::make_unique<Bound>();
   bound->ran = {choice.algorithm, shape.lanes, shape.pieces, program.grid, program.steps.size()};
-  bound->program = bind(program, call.count, call.type, call.op, [&](ChannelKey key) {
+  bound->program = bind(program, call.count, call.type, call.op, direct, [&](ChannelKey key) {
     return channels_.at({key.peer, key.lane + first_lane}).get();
   });
   bound->execution = std::make_unique<Execution>(bound->program);
-  Bindings::Key key{call.collective, call.count, call.type,   call.op, call.root,
-                    call.in_place,   call.lanes, call.pieces, place,   std::string(call.algorithm)};
+  Bindings::Key key{call.collective,
+                    call.count,
+                    call.type,
+                    call.op,
+                    call.root,
+                    call.in_place,
+                    call.lanes,
+                    call.pieces,
+                    place,
+                    direct,
+                    std::string(call.algorithm)};
   const auto at = bindings.all.emplace(std::move(key), std::move(bound)).first;
   bindings.last_key = &at->first;
   bindings.last = at->second.get();
@@ -328,8 +349,7 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
   place.out = call.out.data();
   bound->execution->trace(times_);
   bound->execution->start(call.in, call.out, {&place.scratch, 0});
-  auto moved = bound->execution->progress();
-  if (!moved) return poison(std::move(moved).error());
+  progress();
   return Operation{place.number};
 }
 
@@ -341,21 +361,19 @@ void Communicator::complete(std::size_t index) {
   place.bound = nullptr;
 }
 
-Result<bool> Communicator::progress() {
+bool Communicator::progress() {
   bool moved = false;
   for (std::size_t i = 0; i < places_.size(); ++i) {
     Place& place = places_[i];
     if (place.bound == nullptr) continue;
-    auto result = place.bound->execution->progress();
-    if (!result) [[unlikely]]
-      return poison(std::move(result).error());
-    moved |= *result;
-    if (place.bound->execution->done()) {
+    Execution& execution = *place.bound->execution;
+    moved |= execution.progress();
+    if (execution.done()) {
       complete(i);
       moved = true;
     }
   }
-  if (moved) return true;
+  // What the executions posted leaves now, not in the next round.
   for (const auto& transport : transports_)
     if (transport != nullptr) moved |= transport->progress();
   return moved;
@@ -363,12 +381,12 @@ Result<bool> Communicator::progress() {
 
 Result<bool> Communicator::test(Operation operation) {
   const Place& place = places_[(operation.number - 1) % places_.size()];
-  if (place.number != operation.number || place.bound == nullptr) return true;
+  const auto over = [&] { return place.bound == nullptr || place.number != operation.number; };
+  if (over()) return true;
   if (failure_) return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
-  GRADRAIL_ASSIGN(const bool moved, progress());
-  if (!moved && place.bound != nullptr)
-    if (const Error* error = place.bound->execution->failure()) return poison(*error);
-  return place.number != operation.number || place.bound == nullptr;
+  if (progress()) return over();
+  if (const Error* error = place.bound->execution->failure()) return poison(*error);
+  return false;
 }
 
 Result<void> Communicator::wait(Operation operation, Deadline deadline) {
@@ -382,8 +400,7 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
   const Place& place = places_[index];
   const int spins = crowded_ ? k_spins_crowded : k_spins_alone;
   for (int idle = 0; place.bound != nullptr;) {
-    GRADRAIL_ASSIGN(const bool moved, progress());
-    if (moved) {
+    if (progress()) {
       idle = 0;
       continue;
     }

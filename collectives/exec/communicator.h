@@ -116,7 +116,7 @@ class Communicator {
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
   [[nodiscard]] Result<void> open_channels(std::span<const ChannelKey> keys, Deadline deadline);
   [[nodiscard]] Result<void> check_memory(const Call& call, const BoundProgram& program) const;
-  [[nodiscard]] Result<bool> progress();
+  bool progress();
   [[nodiscard]] Result<void> wait_for(std::size_t place, Deadline deadline);
   void complete(std::size_t place);
   [[nodiscard]] tl::unexpected<Error> poison(Error error);

@@ -29,6 +29,7 @@ void Execution::start(MemoryView in, MemoryView out, MemoryView scratch) {
   stores_ = {in, out, scratch};
   for (std::size_t i = 0; i < stores_.size(); ++i) bases_[i] = stores_[i].data();
   running_ = 0;
+  refused_.reset();
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     lanes_[i] = Lane{};
     lanes_[i].steps = &program_.lanes[i];
@@ -45,40 +46,38 @@ Slice Execution::slice(const Channel& channel, Store store, std::size_t offset, 
   return {view.memory->region(channel.reach), view.offset + offset, bytes};
 }
 
-Result<bool> Execution::progress() {
+bool Execution::progress() {
   bool moved = false;
   for (Lane& lane : lanes_) {
-    if (lane.open_streams == lane.steps->size() && lane.oldest == lane.steps->size() &&
-        lane.oldest_send == lane.steps->size())
-      continue;
-    GRADRAIL_ASSIGN(const bool lane_moved, advance(lane));
-    moved |= lane_moved;
-    if (lane.open_streams == lane.steps->size() && lane.oldest == lane.steps->size() &&
-        lane.oldest_send == lane.steps->size())
-      --running_;
+    if (finished(lane)) continue;
+    moved |= advance(lane);
+    running_ -= finished(lane);
   }
   return moved;
 }
 
-Result<bool> Execution::advance(Lane& lane) {
+bool Execution::advance(Lane& lane) {
   bool moved = false;
   for (bool again = true; again;) {
-    GRADRAIL_ASSIGN(again, start_steps(lane));
-    again |= complete_oldest(lane);
-    again |= stream_out(lane);
-    again |= complete_sends(lane);
+    again = start_steps(lane);
+    if (lane.oldest < lane.next) again |= complete_oldest(lane);
+    if (lane.open_streams < lane.next) again |= stream_out(lane);
+    if (lane.oldest_send < lane.next) again |= complete_sends(lane);
     moved |= again;
   }
   return moved;
 }
 
-Result<bool> Execution::start_steps(Lane& lane) {
+bool Execution::start_steps(Lane& lane) {
   bool moved = false;
   while (lane.next < lane.steps->size()) {
     const BoundStep& step = (*lane.steps)[lane.next];
-    if (step.need_done > lane.done || step.need_sent > lane.sent || !room_for(step)) break;
+    if (step.need_done > lane.done || step.need_sent > lane.sent || !room_for(step) || refused_) break;
     if (times_ != nullptr) began(step, static_cast<std::size_t>(&lane - lanes_.data()));
-    GRADRAIL_TRY(post(step));
+    if (auto posted = post(step); !posted) [[unlikely]] {
+      refused_ = std::move(posted).error();
+      break;
+    }
     ++lane.next;
     moved = true;
     // Local steps are complete once posted; let the watermark see it, as the next step may need just that.
@@ -169,7 +168,9 @@ bool Execution::stream_in(const BoundStep& step) {
   Stream& stream = streams_[step.state];
   bool moved = false;
   while (stream.in < step.bytes) {
-    std::size_t size = std::min(step.bytes - stream.in, k_block);
+    // A lone input that goes nowhere else needs no block to stay in cache.
+    std::size_t size = step.bytes - stream.in;
+    if (step.inputs + step.outputs > 1) size = std::min(size, k_block);
     std::size_t inputs = 0;
     if (step.reduces) from_[inputs++] = address(step.from_store, step.from) + stream.in;
     for (std::size_t i = 0; i < step.inputs; ++i) {
@@ -293,6 +294,7 @@ Execution::Awaited Execution::awaited() const {
 }
 
 const Error* Execution::failure() const {
+  if (refused_) return &*refused_;
   for (const Channel* channel : program_.channels)
     if (const Error* error = channel->endpoint->failure()) return error;
   return nullptr;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -33,8 +34,8 @@ class Execution {
 
   // The memory this run works on; views may be empty where the program has no such buffer.
   void start(MemoryView in, MemoryView out, MemoryView scratch);
-  // True if anything moved. Errors: the failure of an endpoint, with the peer.
-  [[nodiscard]] Result<bool> progress();
+  // True if anything moved.
+  [[nodiscard]] bool progress();
   [[nodiscard]] bool done() const { return running_ == 0; }
   // The channel whose peer is awaited, and whether for its data (else for it to take ours); null when nothing is.
   struct Awaited {
@@ -42,7 +43,7 @@ class Execution {
     bool for_data = true;
   };
   [[nodiscard]] Awaited awaited() const;
-  // The first failed endpoint's error, if any endpoint of this program has failed.
+  // Why this run cannot end: a post that was refused, or the failure of an endpoint. Null as long as it can.
   [[nodiscard]] const Error* failure() const;
 
   // Records step times into `times` (null: none). The vector must have capacity for all steps.
@@ -66,14 +67,18 @@ class Execution {
     std::uint64_t turn = 0;  // streams_done of the channel when this one may write
   };
 
-  [[nodiscard]] Result<bool> advance(Lane& lane);
-  [[nodiscard]] Result<bool> start_steps(Lane& lane);
+  [[nodiscard]] bool advance(Lane& lane);
+  [[nodiscard]] bool start_steps(Lane& lane);
   [[nodiscard]] bool complete_oldest(Lane& lane);
   [[nodiscard]] bool complete_sends(Lane& lane);
   [[nodiscard]] bool stream_in(const BoundStep& step);
   [[nodiscard]] bool stream_out(Lane& lane);
   [[nodiscard]] bool room_for(const BoundStep& step) const;
   [[nodiscard]] Result<void> post(const BoundStep& step);
+  [[nodiscard]] bool finished(const Lane& lane) const {
+    const auto all = lane.steps->size();
+    return lane.oldest == all && lane.oldest_send == all && lane.open_streams == all;
+  }
   [[nodiscard]] std::byte* address(Store store, std::size_t offset) const;
   [[nodiscard]] Slice slice(const Channel& channel, Store store, std::size_t offset, std::size_t bytes) const;
   [[nodiscard]] Channel& input(const BoundStep& step, std::size_t i) const {
@@ -95,7 +100,8 @@ class Execution {
   std::vector<std::uint64_t> tickets_;  // by channel use: the post's number on its channel
   std::vector<const std::byte*> from_;  // scratch for reduce_many
   std::vector<std::byte*> to_;
-  std::size_t running_ = 0;  // lanes not finished
+  std::size_t running_ = 0;       // lanes not finished
+  std::optional<Error> refused_;  // a post that an endpoint did not take; nothing more is started
   std::vector<StepTime>* times_ = nullptr;
 };
 
