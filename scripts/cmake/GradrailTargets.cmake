@@ -48,6 +48,6 @@ function(gradrail_tests name folder)
     GRADRAIL_BINARY="$<TARGET_FILE:gradrail>" GRADRAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
     GRADRAIL_HAVE_PMIX=${GRADRAIL_HAVE_PMIX} GRADRAIL_MPIRUN="${GRADRAIL_MPIRUN}")
   add_dependencies(${name} gradrail)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${folder}
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${folder}
                        $<$<BOOL:${ARG_SERIAL}>:RUN_SERIAL> $<$<BOOL:${ARG_SERIAL}>:TRUE>)
 endfunction()
