@@ -81,11 +81,11 @@ struct Timing {
 // One case, measured. What ran is read from the run, not from the request.
 struct Point {
   std::string library = "gradrail";
-  std::string collective;  // "allreduce"
-  std::string algorithm;   // "ring"; what ran
+  std::string collective;                // "allreduce"
+  std::string algorithm;                 // "ring"; what ran
   std::optional<std::string> requested;  // "auto" where a selector chose the algorithm
-  std::string transport;   // "shm"; "shm+tcp" when inside and between hosts differ
-  std::string topology;    // "1x4": hosts x ranks a host
+  std::string transport;                 // "shm"; "shm+tcp" when inside and between hosts differ
+  std::string topology;                  // "1x4": hosts x ranks a host
   int ranks = 0;
   std::int64_t bytes = 0;
   std::int64_t count = 0;

@@ -173,8 +173,8 @@ Result<Fd> connect_tcp(std::string_view host, int port, Deadline deadline, OnRef
 void set_prompt_and_watched(int fd) {
   const auto set = [fd](int level, int option, int value) { ::setsockopt(fd, level, option, &value, sizeof value); };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
-  // An idle link is probed after 5 s, then every 2 s; three probes without an answer end it. No TCP_USER_TIMEOUT: it also
-  // ends a link whose reader is alive and merely takes its time.
+  // An idle link is probed after 5 s, then every 2 s; three probes without an answer end it. No TCP_USER_TIMEOUT: it
+  // also ends a link whose reader is alive and merely takes its time.
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 5);
   set(IPPROTO_TCP, TCP_KEEPINTVL, 2);

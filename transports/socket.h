@@ -51,8 +51,8 @@ enum class OnRefused { fail, retry };  // what to do while nobody listens there
 // True for what a listener that is not up yet, or overrun, answers: worth another try.
 [[nodiscard]] bool worth_retrying(int connect_errno);
 
-// Small messages leave at once; an idle link whose other end vanished is noticed within about 12 s. No effect on sockets
-// that are not TCP.
+// Small messages leave at once; an idle link whose other end vanished is noticed within about 12 s. No effect on
+// sockets that are not TCP.
 void set_prompt_and_watched(int fd);
 
 // Waits until one of `events` (POLLIN, POLLOUT) or an end of the connection. Errors: timed_out.

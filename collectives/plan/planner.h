@@ -14,7 +14,7 @@
 namespace gradrail {
 
 struct Planner {
-  std::string_view name;     // as users type it: "ring"
+  std::string_view name;  // as users type it: "ring"
   Collective collective;
   std::string_view summary;  // one line, for help and plots
   // Refuses politely what the algorithm is not defined for; unsupported, with a sentence.

@@ -149,8 +149,7 @@ TEST(Choose, OnlyValidTimesOfOurOwnAlgorithmsCompete) {
   foreign.library = "nccl";
   auto chosen = point_of("one_shot", 1024, 1);
   chosen.requested = "auto";
-  const std::vector<Point> points = {
-      wrong, failed, untimed, foreign, chosen, point_of("ring", 1024, 10)};
+  const std::vector<Point> points = {wrong, failed, untimed, foreign, chosen, point_of("ring", 1024, 10)};
   const auto choices = choose(points, k_simplest_first);
   ASSERT_THAT(choices, SizeIs(1));
   EXPECT_EQ(choices[0].algorithm, "ring");
