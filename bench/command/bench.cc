@@ -14,6 +14,7 @@
 #include "bench/command/axes.h"
 #include "bench/command/job.h"
 #include "bench/measure/machine.h"
+#include "bench/measure/placement.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
 #include "bench/report/csv.h"
@@ -208,8 +209,9 @@ class Reporter : public SweepListener {
     for (const auto& pair : options.transports)
       table.transport_width =
           std::max(table.transport_width, static_cast<int>(pair.inner.size() + pair.outer.size()) + 1);
+    // "hierarchical" is the longest name of its own; what auto chose stands behind it.
     for (const std::string& name : options.algorithms)
-      table.algorithm_width = std::max(table.algorithm_width, static_cast<int>(name.size()));
+      table.algorithm_width = std::max(table.algorithm_width, name == "auto" ? 23 : static_cast<int>(name.size()));
     return table;
   }
   static std::string with_newline(std::string text) {
@@ -247,9 +249,12 @@ class Reporter : public SweepListener {
 Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vector<std::string>& argv) {
   GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.axes, bootstrap.ranks()));
   options.trace = !texts.outputs.trace.empty();
+  const Run run = describe_run(bootstrap, argv);  // before this rank is bound to a core
+  GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
+  options.cores = placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
   Reporter reporter(options, texts.outputs);
-  GRADRAIL_TRY(reporter.begin(describe_run(bootstrap, argv)));
+  GRADRAIL_TRY(reporter.begin(run));
   GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));
   return reporter.finish();
 }

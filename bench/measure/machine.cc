@@ -21,6 +21,7 @@
 
 #include "bench/measure/probe.h"
 #include "collectives/exec/kernels/reduce.h"
+#include "transports/base/cores.h"
 
 namespace gradrail {
 namespace {
@@ -262,7 +263,7 @@ void complete_with_hwloc(Machine& machine) {
 }  // namespace
 
 Machine describe_machine() {
-  Machine out = read(Files("/"), usable_cpus(), true);
+  Machine out = read(Files("/"), usable_cores(), true);
 #if GRADRAIL_HAVE_HWLOC
   complete_with_hwloc(out);
 #endif

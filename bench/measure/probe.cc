@@ -17,6 +17,7 @@
 
 #include "collectives/exec/kernels/reduce.h"
 #include "transports/base/check.h"
+#include "transports/base/cores.h"
 
 namespace gradrail {
 namespace {
@@ -122,25 +123,6 @@ std::size_t default_buffer_bytes() {
 constexpr std::size_t k_piece = 1 << 20;  // timed at once: long against the clock, short against an interruption
 
 }  // namespace
-
-std::vector<int> usable_cpus() {
-  // The kernel refuses sets smaller than its own; how large that is, only trying tells.
-  for (std::size_t count = 1024; count <= (1u << 20); count *= 4) {
-    cpu_set_t* const set = CPU_ALLOC(count);
-    if (set == nullptr) break;
-    const auto bytes = CPU_ALLOC_SIZE(count);
-    CPU_ZERO_S(bytes, set);
-    std::vector<int> cpus;
-    if (::sched_getaffinity(0, bytes, set) == 0) {
-      for (std::size_t cpu = 0; cpu < count; ++cpu) {
-        if (CPU_ISSET_S(cpu, bytes, set)) cpus.push_back(static_cast<int>(cpu));
-      }
-    }
-    CPU_FREE(set);
-    if (!cpus.empty()) return cpus;
-  }
-  return {0};
-}
 
 Result<double> core_to_core_ns(int cpu, int other, Seconds budget) {
   if (cpu == other) {
@@ -282,7 +264,7 @@ Probe& Probe::operator=(Probe&&) noexcept = default;
 Probe::~Probe() = default;
 
 Result<Probe> Probe::create(ProbeOptions options) {
-  if (options.cpus.empty()) options.cpus = usable_cpus();
+  if (options.cpus.empty()) options.cpus = usable_cores();
   if (options.buffer_bytes == 0) options.buffer_bytes = default_buffer_bytes();
   // At least one piece for each thread, or two would write the same.
   const std::size_t pieces = std::max((options.buffer_bytes + k_piece - 1) / k_piece, options.cpus.size());

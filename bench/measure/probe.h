@@ -18,9 +18,6 @@
 
 namespace gradrail {
 
-// CPUs that this process may run on, ascending. Never empty.
-[[nodiscard]] std::vector<int> usable_cpus();
-
 // One way, from a store on one CPU to its arrival on the other: half a round trip of a ping-pong on two cache lines,
 // the median over batches. Takes about `budget`, several times that where other work has the CPUs. Errors: unavailable
 // if the CPUs are the same or a thread cannot run on one.
@@ -62,7 +59,7 @@ class PhaseNames {
 };
 
 struct ProbeOptions {
-  std::vector<int> cpus;         // empty: usable_cpus()
+  std::vector<int> cpus;         // empty: usable_cores()
   std::size_t buffer_bytes = 0;  // of each of two buffers; 0: the last cache's size, at least 64 MiB
   Seconds latency_budget{0.02};
   Seconds bandwidth_budget{0.025};

@@ -9,7 +9,6 @@
 #include <system_error>
 
 #include "bench/measure/machine.h"
-#include "bench/measure/probe.h"
 #include "collectives/select/cost_selector.h"
 #include "transports/base/fd.h"
 
@@ -80,8 +79,7 @@ Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, c
 
 Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
                                  const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
-  const int cores = static_cast<int>(usable_cpus().size());
-  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, cores));
+  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, communicator.cores()));
   const auto model = std::make_shared<const CostSelector>(links.model, "measured links");
   if (table == nullptr) return Selectors{model, links};
   return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};

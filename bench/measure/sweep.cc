@@ -76,7 +76,9 @@ class Sweep {
     total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
     GRADRAIL_TRY(room_for_buffers());
     if (bootstrap_.rank() == 0) {
-      GRADRAIL_ASSIGN(probe_, Probe::create());
+      ProbeOptions probe;
+      probe.cpus = options_.cores;
+      GRADRAIL_ASSIGN(probe_, Probe::create(probe));
     }
     GRADRAIL_TRY(look_at_machine());
     for (const Topology& topology : options_.topologies)

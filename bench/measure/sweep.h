@@ -42,6 +42,7 @@ struct SweepOptions {
   int pieces = 0;
   int connections = 1;  // tcp: sockets a pipe
   bool trace = false;
+  std::vector<int> cores;  // of rank 0's host, for probing the machine; empty: those that rank 0 may use
   MeasureRules rules;
   std::shared_ptr<const Selector> selector;
 };

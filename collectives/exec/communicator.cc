@@ -1,11 +1,13 @@
 #include "collectives/exec/communicator.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
+#include <cstring>
+#include <set>
 
 #include "transports/base/check.h"
+#include "transports/base/cores.h"
 
 namespace gradrail {
 
@@ -17,12 +19,6 @@ constexpr int k_spins_alone = 300;
 constexpr int k_spins_crowded = 2;
 // After so many idle rounds a wait for the network may block.
 constexpr int k_spins_before_sleep = 2000;
-
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
 
 }  // namespace
 
@@ -103,8 +99,9 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
     self->host_of_.push_back(static_cast<int>(found - hosts.begin()));
     if (found == hosts.end()) hosts.push_back(member.host);
   }
-  const auto here = std::count(self->host_of_.begin(), self->host_of_.end(), self->host_of_[static_cast<size_t>(rank)]);
-  self->crowded_ = here > usable_cores();
+  for (int r = 0; r < n; ++r)
+    if (self->host_of_[static_cast<std::size_t>(r)] == self->host_of_[static_cast<std::size_t>(rank)])
+      self->neighbours_.push_back(r);
   const bool real = options.ranks_per_host == 0;
   if (!real) {
     if (n % options.ranks_per_host != 0)
@@ -141,6 +138,8 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
     }
     writer.put_block(address);
   }
+  const auto cores = usable_cores();
+  writer.put_block(std::as_bytes(std::span(cores)));
   self->address_ = std::move(writer).take();
   self->places_.resize(static_cast<std::size_t>(options.in_flight));
   return self;
@@ -148,6 +147,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
 
 Result<void> Communicator::meet(std::span<const Bytes> addresses) {
   addresses_.clear();
+  std::set<int> cores;  // that this host's ranks may use
   for (std::size_t r = 0; r < addresses.size(); ++r) {
     ByteReader reader(addresses[r]);
     std::array<Address, k_reaches> both;
@@ -155,11 +155,18 @@ Result<void> Communicator::meet(std::span<const Bytes> addresses) {
       const auto block = reader.get_block();
       address.assign(block.begin(), block.end());
     }
+    const auto block = reader.get_block();
     if (!reader.ok()) return fail(Code::malformed, "the address sent by " + who(static_cast<int>(r)) + " is damaged");
+    std::vector<int> usable(block.size() / sizeof(int));
+    std::memcpy(usable.data(), block.data(), usable.size() * sizeof(int));
+    if (std::find(neighbours_.begin(), neighbours_.end(), static_cast<int>(r)) != neighbours_.end())
+      cores.insert(usable.begin(), usable.end());
     addresses_.push_back(std::move(both));
   }
   if (addresses_.size() != members_.size())
     return fail(Code::malformed, fmt::format("{} addresses for {} ranks", addresses_.size(), members_.size()));
+  cores_ = static_cast<int>(cores.size());
+  crowded_ = neighbours_.size() > cores.size();
   GRADRAIL_ASSIGN(barrier_memory_, allocate(64));
   return {};
 }

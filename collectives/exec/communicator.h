@@ -81,6 +81,8 @@ class Communicator {
   [[nodiscard]] int ranks() const { return static_cast<int>(members_.size()); }
   [[nodiscard]] int ranks_per_host() const { return ranks_per_host_; }
   [[nodiscard]] const std::string& transport_name() const { return transport_name_; }  // "shm", "shm+tcp"
+  [[nodiscard]] int cores() const { return cores_; }       // that the ranks of this host may use, all together
+  [[nodiscard]] bool crowded() const { return crowded_; }  // they are more than these cores
 
   // Zeroed memory, in the form that the transports move best.
   [[nodiscard]] Result<Memory> allocate(std::size_t bytes);
@@ -136,6 +138,8 @@ class Communicator {
   bool crowded_ = false;  // more ranks than cores on this host: give the core away as soon as there is nothing to do
   std::vector<Member> members_;
   std::vector<int> host_of_;
+  std::vector<int> neighbours_;  // ranks on this real host, this one included
+  int cores_ = 1;
   std::string transport_name_;
   Bytes address_;
   std::shared_ptr<const Selector> selector_;

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "transports/base/cores.h"
+
 namespace gradrail {
 namespace {
 
@@ -17,7 +19,7 @@ using testing::HasSubstr;
 constexpr Seconds k_short{0.002};
 
 TEST(Probe, UsableCpusAreThoseOfTheAffinityMask) {
-  const auto cpus = usable_cpus();
+  const auto cpus = usable_cores();
   ASSERT_FALSE(cpus.empty());
   EXPECT_TRUE(std::is_sorted(cpus.begin(), cpus.end()));
   cpu_set_t before;
@@ -28,7 +30,7 @@ TEST(Probe, UsableCpusAreThoseOfTheAffinityMask) {
   CPU_ZERO(&one);
   CPU_SET(static_cast<std::size_t>(cpus.back()), &one);
   ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
-  EXPECT_EQ(usable_cpus(), std::vector<int>{cpus.back()});
+  EXPECT_EQ(usable_cores(), std::vector<int>{cpus.back()});
   ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
 }
 
@@ -40,7 +42,7 @@ TEST(Probe, LatencyNeedsTwoCpus) {
 }
 
 TEST(Probe, LatencyRefusesACpuThatIsNotThere) {
-  const auto absent = core_to_core_ns(usable_cpus().front(), 100000, k_short);
+  const auto absent = core_to_core_ns(usable_cores().front(), 100000, k_short);
   ASSERT_FALSE(absent);
   EXPECT_EQ(absent.error().code, Code::unavailable);
   EXPECT_THAT(absent.error().message, HasSubstr("CPU 100000"));
@@ -48,7 +50,7 @@ TEST(Probe, LatencyRefusesACpuThatIsNotThere) {
 }
 
 TEST(Probe, LatencyIsMeasuredInBothDirections) {
-  const auto cpus = usable_cpus();
+  const auto cpus = usable_cores();
   if (cpus.size() < 2) GTEST_SKIP() << "this process may run on one CPU only";
   for (const auto& [from, to] : {std::pair(cpus.front(), cpus.back()), std::pair(cpus.back(), cpus.front())}) {
     const auto ns = core_to_core_ns(from, to, k_short);
@@ -59,17 +61,17 @@ TEST(Probe, LatencyIsMeasuredInBothDirections) {
 }
 
 TEST(Probe, LeavesTheCallersAffinityAlone) {
-  const auto before = usable_cpus();
+  const auto before = usable_cores();
   auto probe = Probe::create({{}, 4 << 20, k_short, k_short});
   ASSERT_TRUE(probe) << probe.error().message;
   const Phase phase = probe->phase();
   EXPECT_GT(phase.memory_gbs, 0);
   EXPECT_EQ(phase.core_to_core_ns > 0, before.size() > 1);
-  EXPECT_EQ(usable_cpus(), before);
+  EXPECT_EQ(usable_cores(), before);
 }
 
 TEST(Probe, OneCpuHasNoLatencyButABandwidth) {
-  auto probe = Probe::create({{usable_cpus().front()}, 1, k_short, k_short});
+  auto probe = Probe::create({{usable_cores().front()}, 1, k_short, k_short});
   ASSERT_TRUE(probe);
   const Phase phase = probe->phase();
   EXPECT_EQ(phase.core_to_core_ns, 0);

@@ -1,0 +1,39 @@
+#include "transports/base/cores.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <cerrno>
+#include <cstddef>
+
+namespace gradrail {
+
+std::vector<int> usable_cores() {
+  // The kernel refuses sets smaller than its own; how large that is, only trying tells.
+  for (std::size_t count = 1024; count <= (1u << 20); count *= 4) {
+    cpu_set_t* const set = CPU_ALLOC(count);
+    if (set == nullptr) break;
+    const auto bytes = CPU_ALLOC_SIZE(count);
+    CPU_ZERO_S(bytes, set);
+    std::vector<int> cores;
+    if (::sched_getaffinity(0, bytes, set) == 0) {
+      for (std::size_t core = 0; core < count; ++core) {
+        if (CPU_ISSET_S(core, bytes, set)) cores.push_back(static_cast<int>(core));
+      }
+    }
+    CPU_FREE(set);
+    if (!cores.empty()) return cores;
+  }
+  return {0};
+}
+
+Result<void> bind_to_core(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  if (::sched_setaffinity(0, sizeof set, &set) != 0)
+    return fail_errno(fmt::format("this process cannot be bound to core {}", core), errno);
+  return {};
+}
+
+}  // namespace gradrail
