@@ -12,6 +12,7 @@
 #include "bench/command/bench.h"
 #include "bench/command/command.h"
 #include "bench/command/plan.h"
+#include "bench/command/tune.h"
 #include "transports/base/build_info.h"
 
 namespace {
@@ -25,6 +26,7 @@ int run(int argc, char** argv) {
   const std::vector<gradrail::Command> commands = {
       gradrail::add_bench_command(app, arguments),
       gradrail::add_plan_command(app),
+      gradrail::add_tune_command(app, arguments),
   };
   try {
     app.parse(argc, argv);

@@ -51,7 +51,7 @@ TEST(Candidates, PiecesAndLanesOnlyWhereDataIsLarge) {
   };
   EXPECT_TRUE(has({"ring", 1, 16}));
   EXPECT_TRUE(has({"ring", 2, 1}));
-  EXPECT_TRUE(has({"tree", 1, 64}));
+  EXPECT_TRUE(has({"tree", 1, 16}));
 }
 
 TEST(Candidates, HierarchicalWhereThereAreLevels) {

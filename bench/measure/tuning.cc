@@ -1,0 +1,487 @@
+#include "bench/measure/tuning.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "bench/measure/statistics.h"
+#include "collectives/select/candidates.h"
+#include "results/size.h"
+#include "transports/base/check.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr double k_never = std::numeric_limits<double>::infinity();
+constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: the bytes decide, not the rounds
+constexpr int k_most_bisections = 4;       // a crossing
+constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
+constexpr std::size_t k_hurried_finalists = 3;
+
+std::vector<double> medians(const TunedSize& size) {
+  std::vector<double> out;
+  for (const auto& samples : size.samples_us) out.push_back(samples.empty() ? k_never : median(samples));
+  return out;
+}
+
+std::size_t best_of(const std::vector<double>& times) {
+  return static_cast<std::size_t>(std::min_element(times.begin(), times.end()) - times.begin());
+}
+
+std::string in_words(const Selection& selection) {
+  std::string text = selection.algorithm;
+  if (selection.lanes > 1) text += fmt::format(" with {} lanes", selection.lanes);
+  if (selection.pieces > 1) text += fmt::format(" in {} pieces", selection.pieces);
+  return text;
+}
+
+// A whole multiple of the unit near `share` of the way from low to high, in logarithms; strictly between, else nothing.
+std::optional<std::int64_t> between(std::int64_t low, std::int64_t high, double share, std::int64_t unit) {
+  const double wanted =
+      static_cast<double>(low) * std::pow(static_cast<double>(high) / static_cast<double>(low), share);
+  auto size = static_cast<std::int64_t>(std::llround(wanted / static_cast<double>(unit))) * unit;
+  if (std::has_single_bit(static_cast<std::uint64_t>(size)) && size + unit < high) size += unit;
+  if (size <= low || size >= high) return std::nullopt;
+  return size;
+}
+
+class Tuner {
+ public:
+  Tuner(const Question& question, std::span<const std::int64_t> sizes, std::int64_t unit, const MeasureSize& measure,
+        const TuneRules& rules)
+      : question_(question), grid_(sizes), unit_(unit), measure_(measure), rules_(rules) {
+    // Pieces and lanes come in with size, so the largest has all.
+    question_.bytes = static_cast<std::uint64_t>(sizes.back());
+    tuned_.candidates = candidates(question_);
+    gone_.resize(tuned_.candidates.size());
+  }
+
+  Result<Tuned> run() {
+    for (std::size_t i = 0; i < grid_.size(); ++i) GRADRAIL_TRY(coarse(grid_[i]));
+    GRADRAIL_TRY(refine());
+    tuned_.ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
+    return std::move(tuned_);
+  }
+
+ private:
+  void say(const std::string& text) const {
+    if (rules_.say) rules_.say(text);
+  }
+  [[nodiscard]] bool hurry() {
+    if (rules_.out_of_time()) tuned_.hurried = true;
+    return tuned_.hurried;
+  }
+
+  Result<void> measure_at(std::int64_t bytes, const std::vector<std::size_t>& which) {
+    std::vector<Selection> selections;
+    for (const std::size_t i : which) selections.push_back(tuned_.candidates[i]);
+    GRADRAIL_ASSIGN(auto samples, measure_(bytes, selections));
+    GRADRAIL_CHECK(samples.size() == which.size());
+    TunedSize size{bytes, std::vector<std::vector<double>>(tuned_.candidates.size())};
+    for (std::size_t k = 0; k < which.size(); ++k) size.samples_us[which[k]] = std::move(samples[k]);
+    const auto at = std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(),
+                                 [&](const TunedSize& other) { return other.bytes > bytes; });
+    tuned_.sizes.insert(at, std::move(size));
+    return {};
+  }
+
+  Result<void> coarse(std::int64_t bytes) {
+    Question question = question_;
+    question.bytes = static_cast<std::uint64_t>(bytes);
+    const auto possible = candidates(question);
+    std::vector<std::size_t> which;
+    for (std::size_t i = 0; i < tuned_.candidates.size(); ++i)
+      if (!gone_[i] && std::find(possible.begin(), possible.end(), tuned_.candidates[i]) != possible.end())
+        which.push_back(i);
+    if (hurry() && !tuned_.sizes.empty()) keep_finalists(which);
+    if (which.empty()) return {};
+    GRADRAIL_TRY(measure_at(bytes, which));
+    if (tuned_.sizes.size() >= 2) drop_hopeless();
+    return {};
+  }
+
+  void keep_finalists(std::vector<std::size_t>& which) const {
+    const auto times = medians(tuned_.sizes.back());
+    std::stable_sort(which.begin(), which.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+    which.resize(std::min(which.size(), k_hurried_finalists));
+    std::sort(which.begin(), which.end());
+  }
+
+  // Far behind twice in a row, no nearer the second time, and with a time that already grows with the bytes: a larger
+  // size cannot turn that. (While rounds decide, a factor of 3 may well turn: a ring is slow for 8 bytes.)
+  void drop_hopeless() {
+    const TunedSize& last = tuned_.sizes.back();
+    const TunedSize& previous = tuned_.sizes[tuned_.sizes.size() - 2];
+    const auto now = medians(last);
+    const auto then = medians(previous);
+    const double best_now = now[best_of(now)];
+    const double best_then = then[best_of(then)];
+    const double growth = std::log(static_cast<double>(last.bytes) / static_cast<double>(previous.bytes));
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      if (gone_[i] || now[i] == k_never || then[i] == k_never) continue;
+      const double ratio = now[i] / best_now;
+      const double ratio_then = then[i] / best_then;
+      // Lanes and pieces of one algorithm lie nearer to each other than algorithms do.
+      const bool plain = tuned_.candidates[i].lanes == 1 && tuned_.candidates[i].pieces == 1;
+      const double limit = plain ? rules_.hopeless : std::sqrt(rules_.hopeless);
+      if (ratio < limit || ratio_then < limit || ratio < 0.95 * ratio_then) continue;
+      if (std::log(now[i] / then[i]) / growth < k_bandwidth_slope) continue;
+      gone_[i] = true;
+      tuned_.dropped.push_back({tuned_.candidates[i], last.bytes, ratio});
+      say(
+          fmt::format("{} is not measured above {}: {:.1f} and {:.1f} times slower than {} at the last two sizes, and "
+                      "its time grows with the bytes",
+                      in_words(tuned_.candidates[i]), format_size(last.bytes), ratio_then, ratio,
+                      in_words(tuned_.candidates[best_of(now)])));
+    }
+    drop_kin(last, then, now);
+  }
+
+  // Lanes and pieces of an algorithm whose plain form is hopeless: those that came in just now and are as far behind go
+  // with it, and those still to come are not tried.
+  void drop_kin(const TunedSize& last, const std::vector<double>& then, const std::vector<double>& now) {
+    const double best = now[best_of(now)];
+    for (std::size_t i = 0; i < gone_.size(); ++i) {
+      const std::size_t plain = index_of({tuned_.candidates[i].algorithm, 1, 1});
+      if (gone_[i] || plain == gone_.size() || !gone_[plain] || then[i] != k_never) continue;
+      if (now[i] == k_never) {
+        gone_[i] = true;
+      } else if (now[i] >= rules_.hopeless * best) {
+        gone_[i] = true;
+        tuned_.dropped.push_back({tuned_.candidates[i], last.bytes, now[i] / best});
+      }
+    }
+  }
+
+  // Between each two sizes of the grid on which different selections won.
+  Result<void> refine() {
+    std::vector<std::pair<std::int64_t, std::int64_t>> crossings;
+    const auto ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
+    for (std::size_t i = 0; i + 1 < tuned_.sizes.size() && !ranges.empty(); ++i) {
+      const auto low = tuned_.sizes[i].bytes;
+      const auto high = tuned_.sizes[i + 1].bytes;
+      if (choice(ranges, low) != choice(ranges, high)) crossings.emplace_back(low, high);
+    }
+    for (auto [low, high] : crossings) GRADRAIL_TRY(bisect(ranges, low, high));
+    return {};
+  }
+
+  static const Selection& choice(const std::vector<TableRange>& ranges, std::int64_t bytes) {
+    for (const TableRange& range : ranges)
+      if (static_cast<std::uint64_t>(bytes) <= range.to_bytes) return range.selection;
+    return ranges.back().selection;
+  }
+
+  [[nodiscard]] const TunedSize& at(std::int64_t bytes) const {
+    return *std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(),
+                         [&](const TunedSize& s) { return s.bytes == bytes; });
+  }
+  [[nodiscard]] std::size_t index_of(const Selection& selection) const {
+    return static_cast<std::size_t>(std::find(tuned_.candidates.begin(), tuned_.candidates.end(), selection) -
+                                    tuned_.candidates.begin());
+  }
+
+  Result<void> bisect(const std::vector<TableRange>& ranges, std::int64_t low, std::int64_t high) {
+    const std::size_t below = index_of(choice(ranges, low));
+    const std::size_t above = index_of(choice(ranges, high));
+    std::vector<std::size_t> finalists = {below, above};
+    for (const std::int64_t side : {low, high}) {
+      const auto times = medians(at(side));
+      const double best = times[best_of(times)];
+      for (std::size_t i = 0; i < times.size(); ++i)
+        if (times[i] <= best * k_finalist) finalists.push_back(i);
+    }
+    std::sort(finalists.begin(), finalists.end());
+    finalists.erase(std::unique(finalists.begin(), finalists.end()), finalists.end());
+    for (int i = 0; i < k_most_bisections; ++i) {
+      if (static_cast<double>(high) / static_cast<double>(low) <= rules_.nearest_sizes || hurry()) break;
+      const auto middle = between(low, high, 0.5, unit_);
+      if (!middle) break;
+      GRADRAIL_TRY(measure_at(*middle, finalists));
+      const auto times = medians(at(*middle));
+      if (times[below] == k_never || times[above] == k_never) break;
+      const double ratio = times[below] / times[above];
+      if (ratio < rules_.tie && ratio > 1 / rules_.tie) break;  // this is the crossing
+      (ratio < 1 ? low : high) = *middle;
+    }
+    return {};
+  }
+
+  Question question_;
+  std::span<const std::int64_t> grid_;
+  std::int64_t unit_;
+  const MeasureSize& measure_;
+  const TuneRules& rules_;
+  Tuned tuned_;
+  std::vector<bool> gone_;
+};
+
+// What using the candidate at a size loses, as ln of time; 0 where it cannot be told from the best.
+std::vector<double> losses(const TunedSize& size, const TuneRules& rules) {
+  auto out = medians(size);
+  const std::size_t best = best_of(out);
+  const double least = out[best];
+  if (least == k_never) return std::vector<double>(out.size(), 0);  // nothing is known here
+  const Timing winner = summarise(size.samples_us[best]);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (out[i] == k_never) continue;
+    const double ratio = out[i] / least;
+    const bool same = ratio < rules.tie || (ratio < 1.1 && !parted(summarise(size.samples_us[i]), winner));
+    out[i] = same ? 0 : std::log(ratio);
+  }
+  return out;
+}
+
+// Which candidate to use at each size: the cheapest path (Viterbi 1967).
+std::vector<std::size_t> cheapest_path(const std::vector<std::vector<double>>& loss, double price) {
+  const std::size_t n = loss.front().size();
+  std::vector<double> total(n, 0);
+  std::vector<std::vector<std::size_t>> came_from;
+  const auto first_least = [&] { return best_of(total); };
+  for (std::size_t p = 0; p < loss.size(); ++p) {
+    const std::size_t cheapest = first_least();
+    const double changed = total[cheapest] + (p == 0 ? 0 : price);
+    came_from.emplace_back(n);
+    std::vector<double> next(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const bool stay = p == 0 || total[i] <= changed;
+      came_from.back()[i] = stay ? i : cheapest;
+      // The smallest preference for the simpler, which no measured difference loses to.
+      next[i] = (stay ? total[i] : changed) + loss[p][i] + 1e-6 * static_cast<double>(i);
+    }
+    total = std::move(next);
+  }
+  std::vector<std::size_t> path(loss.size());
+  std::size_t at = first_least();
+  for (std::size_t p = loss.size(); p-- > 0;) {
+    path[p] = at;
+    at = came_from[p][at];
+  }
+  return path;
+}
+
+// Where the times of a (better at low) and b (better at high) cross, in logarithms; the middle if that is not known.
+double crossing(const TunedSize& low, const TunedSize& high, std::size_t a, std::size_t b) {
+  const auto at_low = medians(low);
+  const auto at_high = medians(high);
+  double share = 0.5;
+  if (at_low[a] != k_never && at_low[b] != k_never && at_high[a] != k_never && at_high[b] != k_never) {
+    const double before = std::log(at_low[b] / at_low[a]);
+    const double after = std::log(at_high[a] / at_high[b]);
+    if (before > 0 && after > 0) share = std::clamp(before / (before + after), 0.1, 0.9);
+  }
+  return static_cast<double>(low.bytes) *
+         std::pow(static_cast<double>(high.bytes) / static_cast<double>(low.bytes), share);
+}
+
+// The range's figures, from the sizes measured in it.
+void describe(TableRange& range, const std::vector<Selection>& candidates, std::span<const TunedSize> sizes,
+              std::size_t winner) {
+  double log_margin = 0;
+  double least_margin = k_never;
+  int rivals = 0;
+  int confident = 0;
+  for (const TunedSize& size : sizes) {
+    const auto times = medians(size);
+    if (times[winner] == k_never) continue;
+    ++range.sizes;
+    range.median_us = times[winner];
+    std::optional<std::size_t> second;
+    bool beyond_doubt = true;
+    const Timing won = summarise(size.samples_us[winner]);
+    for (std::size_t i = 0; i < times.size(); ++i) {
+      if (times[i] == k_never || candidates[i].algorithm == candidates[winner].algorithm) continue;
+      if (!second || times[i] < times[*second]) second = i;
+      beyond_doubt &= times[i] > times[winner] && parted(summarise(size.samples_us[i]), won);
+    }
+    if (!second) continue;
+    ++rivals;
+    confident += beyond_doubt;
+    const double margin = times[*second] / times[winner];
+    log_margin += std::log(margin);
+    if (margin < least_margin) {
+      least_margin = margin;
+      range.runner_up = candidates[*second].algorithm;
+    }
+  }
+  if (rivals > 0) {
+    range.margin = std::exp(log_margin / rivals);
+    range.confidence = static_cast<double>(confident) / rivals;
+  }
+}
+
+// Halves of interleaved samples: every other one.
+std::vector<double> half(const std::vector<double>& samples, std::size_t which) {
+  std::vector<double> out;
+  for (std::size_t i = which; i < samples.size(); i += 2) out.push_back(samples[i]);
+  return out;
+}
+
+// Medians of one held-out size, of all samples and of each half.
+struct Judged {
+  std::vector<double> whole;
+  std::array<std::vector<double>, 2> halves;
+
+  // ln of the candidate's time over the oracle's, each oracle picked on the other half.
+  [[nodiscard]] double log_regret(std::size_t candidate) const {
+    double sum = 0;
+    for (std::size_t h = 0; h < 2; ++h) sum += std::log(halves[h][candidate] / halves[h][best_of(halves[1 - h])]);
+    return sum / 2;
+  }
+};
+
+Judged judge(const std::vector<std::vector<double>>& samples) {
+  Judged judged;
+  for (const auto& one : samples) {
+    const bool enough = one.size() >= 2;
+    judged.whole.push_back(enough ? median(one) : k_never);
+    for (std::size_t h = 0; h < 2; ++h) judged.halves[h].push_back(enough ? median(half(one, h)) : k_never);
+  }
+  return judged;
+}
+
+Spread spread_of(const std::vector<double>& log_regrets) {
+  if (log_regrets.empty()) return {};
+  const double sum = std::accumulate(log_regrets.begin(), log_regrets.end(), 0.0);
+  return {std::exp(sum / static_cast<double>(log_regrets.size())),
+          std::exp(*std::max_element(log_regrets.begin(), log_regrets.end()))};
+}
+
+}  // namespace
+
+std::vector<TableRange> fit_ranges(const std::vector<Selection>& candidates, std::span<const TunedSize> all,
+                                   const TuneRules& rules) {
+  std::vector<TunedSize> sizes;  // at which anything has a time
+  for (const TunedSize& size : all)
+    if (const auto times = medians(size); !times.empty() && times[best_of(times)] != k_never) sizes.push_back(size);
+  if (sizes.empty()) return {};
+  std::vector<std::vector<double>> loss;
+  for (const TunedSize& size : sizes) loss.push_back(losses(size, rules));
+  const auto path = cheapest_path(loss, rules.switch_price);
+
+  std::vector<TableRange> ranges;
+  for (std::size_t begin = 0; begin < sizes.size();) {
+    std::size_t end = begin + 1;
+    while (end < sizes.size() && path[end] == path[begin]) ++end;
+    TableRange range;
+    range.selection = candidates[path[begin]];
+    range.from_bytes = ranges.empty() ? static_cast<std::uint64_t>(sizes[begin].bytes) : ranges.back().to_bytes + 1;
+    range.to_bytes =
+        static_cast<std::uint64_t>(end == sizes.size() ? static_cast<double>(sizes.back().bytes)
+                                                       : crossing(sizes[end - 1], sizes[end], path[begin], path[end]));
+    describe(range, candidates, std::span(sizes).subspan(begin, end - begin), path[begin]);
+    ranges.push_back(std::move(range));
+    begin = end;
+  }
+  return ranges;
+}
+
+Result<Tuned> tune_sizes(const Question& question, std::span<const std::int64_t> sizes, std::int64_t unit,
+                         const MeasureSize& measure, const TuneRules& rules) {
+  if (sizes.empty()) return Tuned{};
+  return Tuner(question, sizes, unit, measure, rules).run();
+}
+
+std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std::int64_t unit, const Tuned& tuned) {
+  std::set<std::int64_t> fitted;
+  for (const TunedSize& size : tuned.sizes) fitted.insert(size.bytes);
+  std::vector<std::int64_t> sizes;
+  for (std::size_t i = 0; i + 1 < grid.size(); ++i) {
+    // At different places between its neighbours each time.
+    constexpr double k_shares[] = {0.3, 0.6, 0.45, 0.75};
+    auto size = between(grid[i], grid[i + 1], k_shares[i % std::size(k_shares)], unit);
+    while (size && fitted.contains(*size)) *size += unit;
+    if (size && *size < grid[i + 1]) sizes.push_back(*size);
+  }
+  return sizes;
+}
+
+Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std::span<const std::int64_t> sizes,
+                              const Selector& table, const Selector& model, const MeasureSize& measure,
+                              const TuneRules& rules) {
+  Regret regret;
+  std::vector<double> table_logs;
+  std::vector<double> model_logs;
+  std::vector<std::vector<double>> fixed_logs(tuned.candidates.size());  // by candidate
+  for (const std::int64_t bytes : sizes) {
+    Question here = question;
+    here.bytes = static_cast<std::uint64_t>(bytes);
+    // Everything that was measured at the next smaller size, and is not known to be hopeless since.
+    const TunedSize* below = nullptr;
+    for (const TunedSize& size : tuned.sizes) {
+      const auto measured = std::count_if(size.samples_us.begin(), size.samples_us.end(),
+                                          [](const auto& samples) { return !samples.empty(); });
+      // Bisection measured only finalists.
+      if (size.bytes < bytes &&
+          (below == nullptr || std::count_if(below->samples_us.begin(), below->samples_us.end(),
+                                             [](const auto& s) { return !s.empty(); }) <= 2 * measured))
+        below = &size;
+    }
+    std::vector<Selection> selections;
+    std::vector<std::optional<std::size_t>> candidate;
+    const auto place = [&](const Selection& selection) {
+      const auto found = std::find(selections.begin(), selections.end(), selection);
+      if (found != selections.end()) return static_cast<std::size_t>(found - selections.begin());
+      const auto known = std::find(tuned.candidates.begin(), tuned.candidates.end(), selection);
+      candidate.push_back(known == tuned.candidates.end()
+                              ? std::nullopt
+                              : std::optional(static_cast<std::size_t>(known - tuned.candidates.begin())));
+      selections.push_back(selection);
+      return selections.size() - 1;
+    };
+    for (std::size_t i = 0; below != nullptr && i < tuned.candidates.size(); ++i) {
+      const bool hopeless = std::any_of(tuned.dropped.begin(), tuned.dropped.end(), [&](const Dropped& d) {
+        return d.selection == tuned.candidates[i] && d.bytes < bytes;
+      });
+      if (!hopeless && !below->samples_us[i].empty()) place(tuned.candidates[i]);
+    }
+    const std::size_t by_table = place(table.choose(here));
+    const std::size_t by_model = place(model.choose(here));
+    GRADRAIL_ASSIGN(const auto samples, measure(bytes, selections));
+    const Judged judged = judge(samples);
+    const std::size_t best = best_of(judged.whole);
+    if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
+      if (rules.say) rules.say(fmt::format("nothing can be said about {}", format_size(bytes)));
+      continue;
+    }
+    HeldOutSize row;
+    row.bytes = bytes;
+    row.best = selections[best];
+    row.best_us = judged.whole[best];
+    row.table = selections[by_table];
+    row.table_us = judged.whole[by_table];
+    table_logs.push_back(judged.log_regret(by_table));
+    row.table_regret = std::exp(table_logs.back());
+    row.model = selections[by_model];
+    row.model_us = judged.whole[by_model];
+    model_logs.push_back(judged.log_regret(by_model));
+    row.model_regret = std::exp(model_logs.back());
+    for (std::size_t i = 0; i < selections.size(); ++i)
+      if (candidate[i] && judged.whole[i] != k_never) fixed_logs[*candidate[i]].push_back(judged.log_regret(i));
+    regret.sizes.push_back(std::move(row));
+  }
+  regret.table = spread_of(table_logs);
+  regret.model = spread_of(model_logs);
+  std::optional<std::size_t> best;
+  for (std::size_t i = 0; i < fixed_logs.size(); ++i) {
+    if (fixed_logs[i].empty() || fixed_logs[i].size() != regret.sizes.size()) continue;
+    if (!best || spread_of(fixed_logs[i]).mean < spread_of(fixed_logs[*best]).mean) best = i;
+  }
+  if (best) {
+    regret.fixed = tuned.candidates[*best];
+    regret.fixed_spread = spread_of(fixed_logs[*best]);
+    for (std::size_t row = 0; row < regret.sizes.size(); ++row)
+      regret.sizes[row].fixed_regret = std::exp(fixed_logs[*best][row]);
+  }
+  return regret;
+}
+
+}  // namespace gradrail

@@ -1,0 +1,272 @@
+#include "bench/measure/tuning_job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "bench/measure/probe.h"
+#include "bench/measure/selectors.h"
+#include "collectives/select/candidates.h"
+#include "collectives/select/cost_selector.h"
+#include "results/size.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr Seconds k_control_wait{60};
+// Rank 0 thinks (probes, simulates) between commands; the others wait for it.
+constexpr Seconds k_command_wait{300};
+constexpr int k_block_tries = 3;
+constexpr double k_share_for_held_out = 0.3;  // of a case's time
+constexpr Seconds k_least_time_per_point{0.01};
+
+enum class Order : std::uint8_t { measure, end };
+
+// What rank 0 wants measured.
+struct Command {
+  Order order = Order::end;
+  std::int64_t count = 0;
+  double time_per_point = 0;
+  std::uint64_t seed = 0;
+  std::vector<Selection> selections;
+};
+
+Bytes pack(const Command& command) {
+  ByteWriter writer;
+  writer.put(static_cast<std::uint8_t>(command.order));
+  writer.put(command.count);
+  writer.put(command.time_per_point);
+  writer.put(command.seed);
+  writer.put(static_cast<std::uint32_t>(command.selections.size()));
+  for (const Selection& selection : command.selections) {
+    writer.put_string(selection.algorithm);
+    writer.put(selection.lanes);
+    writer.put(selection.pieces);
+  }
+  return std::move(writer).take();
+}
+
+Result<Command> unpack(const Bytes& bytes) {
+  ByteReader reader(bytes);
+  Command command;
+  command.order = reader.get<std::uint8_t>() == 0 ? Order::measure : Order::end;
+  command.count = reader.get<std::int64_t>();
+  command.time_per_point = reader.get<double>();
+  command.seed = reader.get<std::uint64_t>();
+  const auto selections = reader.get<std::uint32_t>();
+  for (std::uint32_t i = 0; i < selections && reader.ok(); ++i) {
+    Selection selection;
+    selection.algorithm = reader.get_string();
+    selection.lanes = reader.get<int>();
+    selection.pieces = reader.get<int>();
+    command.selections.push_back(std::move(selection));
+  }
+  if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
+  return command;
+}
+
+std::vector<std::int64_t> whole_multiples(const std::vector<std::int64_t>& sizes, std::int64_t unit) {
+  std::vector<std::int64_t> out;
+  for (const std::int64_t size : sizes) {
+    const std::int64_t whole = std::max<std::int64_t>(1, size / unit) * unit;
+    if (out.empty() || whole > out.back()) out.push_back(whole);
+  }
+  return out;
+}
+
+class TuningJob {
+ public:
+  TuningJob(Bootstrap& bootstrap, const TuneOptions& options, TuneListener* listener)
+      : bootstrap_(bootstrap), options_(options), axes_(options.axes), listener_(listener) {}
+
+  Result<void> run() {
+    if (bootstrap_.rank() == 0) {
+      GRADRAIL_ASSIGN(probe_, Probe::create());
+    }
+    const std::size_t groups = axes_.topologies.size() * axes_.transports.size();
+    cases_ = groups * axes_.collectives.size();
+    begin_ = Clock::now();
+    for (const Topology& topology : axes_.topologies)
+      for (const TransportPair& pair : axes_.transports) {
+        CommunicatorOptions group_options;
+        group_options.inner = pair.inner;
+        group_options.outer = pair.outer;
+        group_options.ranks_per_host = topology.ranks_per_host;
+        group_options.settings.connections = axes_.connections;
+        GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, Deadline::after(k_control_wait)));
+        const auto largest = static_cast<std::uint64_t>(
+            std::max<std::int64_t>(axes_.sizes.back(), static_cast<std::int64_t>(sizeof(double)) * group->ranks()));
+        GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(*group, largest, axes_.buffers, axes_.cache));
+        const auto links_begin = Clock::now();
+        GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, axes_.buffers, nullptr, ""));
+        links_seconds_ = Seconds(Clock::now() - links_begin).count();
+        for (const Collective collective : axes_.collectives) {
+          GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, selectors, collective)
+                                              : follow(*group, buffers, collective));
+          ++done_cases_;
+        }
+      }
+    return {};
+  }
+
+ private:
+  [[nodiscard]] double spent() const { return Seconds(Clock::now() - begin_).count(); }
+
+  Call call_of(Collective collective, std::int64_t count, const Selection& selection) const {
+    Call call;
+    call.collective = collective;
+    call.count = static_cast<std::uint64_t>(count);
+    call.type = axes_.types.front();
+    call.op = axes_.ops.front();
+    call.root = axes_.root;
+    call.in_place = axes_.in_place;
+    call.algorithm = selection.algorithm;
+    call.lanes = selection.lanes;
+    call.pieces = selection.pieces;
+    return call;
+  }
+
+  Result<std::vector<Outcome>> obey(Communicator& group, Buffers& buffers, Collective collective,
+                                    const Command& command) {
+    std::vector<Call> calls;
+    for (const Selection& selection : command.selections)
+      calls.push_back(call_of(collective, command.count, selection));
+    MeasureRules rules = axes_.rules;
+    rules.time_per_point = Seconds(command.time_per_point);
+    rules.seed = command.seed;
+    return measure_block(bootstrap_, group, buffers, calls, rules);
+  }
+
+  Result<void> follow(Communicator& group, Buffers& buffers, Collective collective) {
+    while (true) {
+      GRADRAIL_ASSIGN(const Bytes bytes, bootstrap_.broadcast({}, Deadline::after(k_command_wait)));
+      GRADRAIL_ASSIGN(const Command command, unpack(bytes));
+      if (command.order == Order::end) return {};
+      GRADRAIL_TRY(obey(group, buffers, collective, command));
+    }
+  }
+
+  Result<void> lead(Communicator& group, Buffers& buffers, const Selectors& selectors, Collective collective) {
+    Question question;
+    question.collective = collective;
+    question.ranks = group.ranks();
+    question.ranks_per_host = group.ranks_per_host();
+    question.transport = group.transport_name();
+    question.in_place = axes_.in_place;
+    const auto unit =
+        static_cast<std::int64_t>(size_of(axes_.types.front())) * (is_blocked(collective) ? group.ranks() : 1);
+    const auto grid = whole_multiples(axes_.sizes, unit);
+    GRADRAIL_TRY(listener_->begin_case(question, selectors.links));
+
+    // What is left of the budget is shared by the cases that are left.
+    const double left = std::max(1.0, options_.budget.count() - spent());
+    const double share = left / static_cast<double>(cases_ - done_cases_);
+    const double begin = spent();
+    bool held_out = false;
+    const double per_point = time_per_point(question, grid, share);
+    const MeasureSize measure = [&](std::int64_t bytes,
+                                    std::span<const Selection> selections) -> Result<std::vector<std::vector<double>>> {
+      listener_->next(std::min(1.0, spent() / options_.budget.count()),
+                      fmt::format("{} {} {}{}", to_string(collective), question.transport, format_size(bytes),
+                                  held_out ? " (held out)" : ""));
+      Command command;
+      command.order = Order::measure;
+      command.count = bytes / unit;
+      command.time_per_point = per_point;
+      command.selections.assign(selections.begin(), selections.end());
+      return measure_in_one_phase(group, buffers, question, bytes, held_out, command);
+    };
+    TuneRules rules;
+    rules.say = [&](const std::string& what) { listener_->note(what); };
+    rules.out_of_time = [&] { return spent() - begin > share * (1 - k_share_for_held_out); };
+
+    TunedCase done;
+    done.links = selectors.links;
+    done.links_seconds = links_seconds_;
+    done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}};
+    GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
+    done.entry.ranges = done.tuned.ranges;
+    held_out = true;
+    DecisionTable table;
+    if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
+    const TableSelector by_table(table, "tuned", selectors.selector);
+    GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, held_out_sizes(grid, unit, done.tuned), by_table,
+                                                *selectors.selector, measure, rules));
+    GRADRAIL_TRY(bootstrap_.broadcast(pack({}), Deadline::after(k_control_wait)));
+    return listener_->end_case(done);
+  }
+
+  // Rank 0 probes the machine before and after, while the others wait asleep for its next command.
+  Result<std::vector<std::vector<double>>> measure_in_one_phase(Communicator& group, Buffers& buffers,
+                                                                const Question& question, std::int64_t bytes,
+                                                                bool held_out, Command& command) {
+    std::vector<Outcome> outcomes;
+    std::string phase;
+    for (int attempt = 0; attempt < k_block_tries; ++attempt) {
+      if (!phase_) phase_ = probe_->phase();
+      command.seed = ++seed_;
+      GRADRAIL_TRY(bootstrap_.broadcast(pack(command), Deadline::after(k_control_wait)));
+      GRADRAIL_ASSIGN(outcomes, obey(group, buffers, question.collective, command));
+      const Phase before = *phase_;
+      phase_ = probe_->phase();
+      const bool settled = same_phase(before, *phase_);
+      phase = settled ? names_.name(*phase_) : "unsettled";
+      if (settled) break;
+    }
+    TuneListener::Block block{question.collective,
+                              question.transport,
+                              to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
+                              question.ranks,
+                              bytes,
+                              command.count,
+                              held_out,
+                              phase,
+                              command.selections,
+                              outcomes};
+    GRADRAIL_TRY(listener_->block(block));
+    std::vector<std::vector<double>> samples;
+    for (Outcome& outcome : outcomes) {
+      const bool good = !outcome.refused && outcome.wrong == 0;
+      samples.push_back(good ? std::move(outcome.samples_us) : std::vector<double>());
+    }
+    return samples;
+  }
+
+  // So that all points of a case fit into its share of the budget, about; what bisection will add is guessed.
+  double time_per_point(const Question& question, const std::vector<std::int64_t>& grid, double share) const {
+    std::size_t points = 0;
+    for (const std::int64_t bytes : grid) {
+      Question here = question;
+      here.bytes = static_cast<std::uint64_t>(bytes);
+      points += candidates(here).size();
+    }
+    // Each size of the grid has one held out beside it; checks and warming up take about as long as measuring does.
+    const double fit = share / (4.0 * static_cast<double>(std::max<std::size_t>(points, 1)));
+    return std::clamp(fit, k_least_time_per_point.count(),
+                      std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
+  }
+
+  Bootstrap& bootstrap_;
+  const TuneOptions& options_;
+  const SweepOptions& axes_;
+  TuneListener* listener_;
+  std::optional<Probe> probe_;  // rank 0
+  std::optional<Phase> phase_;
+  PhaseNames names_;
+  Clock::time_point begin_;
+  std::size_t cases_ = 0;
+  std::size_t done_cases_ = 0;
+  double links_seconds_ = 0;
+  std::uint64_t seed_ = 0;
+};
+
+}  // namespace
+
+Result<void> run_tuning(Bootstrap& bootstrap, const TuneOptions& options, TuneListener* listener) {
+  return TuningJob(bootstrap, options, listener).run();
+}
+
+}  // namespace gradrail

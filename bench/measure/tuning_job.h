@@ -1,0 +1,58 @@
+// Tuning on a running job. Rank 0 decides what is measured next and tells the others over the bootstrap; they only
+// measure along until they are told that it is over. So every rank does the same, whatever the clock of any says.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench/measure/block.h"
+#include "bench/measure/link.h"
+#include "bench/measure/sweep.h"
+#include "bench/measure/tuning.h"
+
+namespace gradrail {
+
+struct TuneOptions {
+  SweepOptions axes;    // its sizes are the coarse grid; one type, one reduction
+  Seconds budget{120};  // about, for everything
+};
+
+// One case, tuned and judged.
+struct TunedCase {
+  TableEntry entry;
+  Tuned tuned;
+  Regret regret;
+  LinkCalibration links;
+  double links_seconds = 0;
+};
+
+// Rank 0's, told of everything as it comes. An error ends the job.
+class TuneListener {
+ public:
+  virtual ~TuneListener() = default;
+  [[nodiscard]] virtual Result<void> begin_case(const Question& question, const LinkCalibration& links) = 0;
+  virtual void note(const std::string& what) = 0;  // a decision: "one_shot is not measured above 1 MiB: ..."
+  // What is measured next; the share of the budget that is spent.
+  virtual void next(double fraction_done, const std::string& what) = 0;
+  struct Block {
+    Collective collective;
+    std::string transport;
+    std::string topology;
+    int ranks = 1;
+    std::int64_t bytes = 0;
+    std::int64_t count = 0;
+    bool held_out = false;
+    std::string phase;
+    std::span<const Selection> selections;
+    std::span<const Outcome> outcomes;
+  };
+  [[nodiscard]] virtual Result<void> block(const Block& block) = 0;
+  [[nodiscard]] virtual Result<void> end_case(const TunedCase& done) = 0;
+};
+
+// Collective; `listener` on rank 0 only. Errors: the first failure of a communicator, the bootstrap or the listener.
+[[nodiscard]] Result<void> run_tuning(Bootstrap& bootstrap, const TuneOptions& options, TuneListener* listener);
+
+}  // namespace gradrail

@@ -1,0 +1,218 @@
+// Adaptive tuning on times made up: what is measured, where ranges end, and what is said of sizes held out.
+#include "bench/measure/tuning.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+#include <set>
+
+#include "collectives/select/candidates.h"
+
+namespace gradrail {
+namespace {
+
+const Question k_question{Collective::allreduce, 0, 4, 4, "shm", false};
+
+std::vector<std::int64_t> grid(std::int64_t from, std::int64_t to) {
+  std::vector<std::int64_t> sizes;
+  for (; from <= to; from *= 4) sizes.push_back(from);
+  return sizes;
+}
+
+// A machine on which an algorithm takes start + bytes * each microseconds.
+class Machine {
+ public:
+  struct Line {
+    double start = 50;
+    double each = 0.05;
+  };
+  std::map<std::string, Line> lines;
+  double noise = 0;  // relative, uniform
+  std::map<std::int64_t, std::set<std::string>> measured;
+
+  MeasureSize measure() {
+    return [this](std::int64_t bytes, std::span<const Selection> selections) {
+      std::vector<std::vector<double>> all;
+      for (const Selection& selection : selections) {
+        measured[bytes].insert(selection.algorithm);
+        std::vector<double> samples;
+        for (int i = 0; i < 16; ++i) samples.push_back(time(selection, bytes) * (1 + noise * random_(engine_)));
+        all.push_back(std::move(samples));
+      }
+      return Result<std::vector<std::vector<double>>>(std::move(all));
+    };
+  }
+  double time(const Selection& selection, std::int64_t bytes) const {
+    const auto found = lines.find(selection.algorithm);
+    const Line line = found == lines.end() ? Line{} : found->second;
+    // Lanes and pieces are worth nothing here.
+    return (line.start + line.each * static_cast<double>(bytes)) * (1 + 0.1 * (selection.lanes + selection.pieces - 2));
+  }
+
+ private:
+  std::mt19937_64 engine_{7};
+  std::uniform_real_distribution<double> random_{-1, 1};
+};
+
+Tuned tune(Machine& machine, const std::vector<std::int64_t>& sizes, TuneRules rules = {}) {
+  auto tuned = tune_sizes(k_question, sizes, 4, machine.measure(), rules);
+  EXPECT_TRUE(tuned);
+  return *std::move(tuned);
+}
+
+TEST(Tuning, FindsTheCrossing) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};  // cross at 10,000 bytes
+  const Tuned tuned = tune(machine, grid(8, 1 << 25));
+  ASSERT_EQ(tuned.ranges.size(), 2u);
+  EXPECT_EQ(tuned.ranges[0].selection, (Selection{"recursive_doubling", 1, 1}));
+  EXPECT_EQ(tuned.ranges[1].selection, (Selection{"two_shot", 1, 1}));
+  EXPECT_NEAR(static_cast<double>(tuned.ranges[0].to_bytes), 10'000, 1'000);
+  EXPECT_EQ(tuned.ranges[1].from_bytes, tuned.ranges[0].to_bytes + 1);
+  EXPECT_EQ(tuned.ranges[0].from_bytes, 8u);
+  EXPECT_EQ(tuned.ranges[1].to_bytes, std::uint64_t{1} << 25);
+  EXPECT_EQ(tuned.ranges[0].runner_up, "two_shot");
+  EXPECT_GT(tuned.ranges[0].margin, 2);
+  EXPECT_GT(tuned.ranges[1].confidence, 0.5);
+}
+
+TEST(Tuning, RefinesOffPowersOfTwo) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  const Tuned tuned = tune(machine, grid(8, 1 << 25));
+  int off = 0;
+  for (const TunedSize& size : tuned.sizes) {
+    EXPECT_EQ(size.bytes % 4, 0);
+    off += (size.bytes & (size.bytes - 1)) != 0;
+  }
+  EXPECT_GE(off, 2);
+}
+
+TEST(Tuning, HopelessAlgorithmsAreNotMeasuredAtLargeSizes) {
+  Machine machine;
+  machine.lines["two_shot"] = {1, 1e-4};
+  machine.lines["one_shot"] = {1, 1e-3};
+  const Tuned tuned = tune(machine, grid(8, 1 << 25));
+  const auto dropped = std::find_if(tuned.dropped.begin(), tuned.dropped.end(),
+                                    [](const Dropped& d) { return d.selection.algorithm == "one_shot"; });
+  ASSERT_NE(dropped, tuned.dropped.end());
+  EXPECT_GT(dropped->ratio, 3);
+  for (const auto& [bytes, algorithms] : machine.measured)
+    EXPECT_EQ(algorithms.contains("one_shot"), bytes <= dropped->bytes) << bytes;
+  EXPECT_LT(dropped->bytes, 1 << 20);
+}
+
+TEST(Tuning, WhatIsSlowForFewBytesIsNotHopeless) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["ring"] = {40, 1e-4};  // 40 times slower at 8 bytes, and at 32; best from 43 KiB on
+  const Tuned tuned = tune(machine, grid(8, 1 << 25));
+  EXPECT_EQ(tuned.ranges.back().selection.algorithm, "ring");
+  for (const Dropped& dropped : tuned.dropped) EXPECT_NE(dropped.selection, (Selection{"ring", 1, 1}));
+}
+
+TEST(Tuning, TiesKeepTheSimplerAndNoiseMakesNoRanges) {
+  Machine machine;
+  machine.noise = 0.1;
+  for (const char* name : {"ring", "tree", "recursive_doubling", "halving_doubling", "one_shot", "two_shot"})
+    machine.lines[name] = {5, 1e-4};
+  const Tuned tuned = tune(machine, grid(8, 1 << 25));
+  ASSERT_EQ(tuned.ranges.size(), 1u);
+  EXPECT_EQ(tuned.ranges[0].selection, tuned.candidates.front());
+}
+
+TEST(Tuning, OutOfTimeMeasuresFinalistsOnly) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  TuneRules rules;
+  int asked = 0;
+  rules.out_of_time = [&] { return ++asked > 2; };
+  const Tuned tuned = tune(machine, grid(8, 1 << 25), rules);
+  EXPECT_TRUE(tuned.hurried);
+  EXPECT_EQ(tuned.sizes.size(), grid(8, 1 << 25).size()) << "no bisection";
+  EXPECT_LE(machine.measured.at(1 << 21).size(), 3u);
+  EXPECT_FALSE(tuned.ranges.empty());
+}
+
+TEST(Tuning, NothingMeasurableIsNoRange) {
+  const MeasureSize nothing = [](std::int64_t, std::span<const Selection> selections) {
+    return Result<std::vector<std::vector<double>>>(std::vector<std::vector<double>>(selections.size()));
+  };
+  const auto tuned = tune_sizes(k_question, grid(8, 1 << 15), 4, nothing, {});
+  ASSERT_TRUE(tuned);
+  EXPECT_TRUE(tuned->ranges.empty());
+}
+
+TEST(Tuning, FailureToMeasureIsPassedOn) {
+  const MeasureSize broken = [](std::int64_t, std::span<const Selection>) -> Result<std::vector<std::vector<double>>> {
+    return fail(Code::peer_gone, "rank 1 is gone", 1);
+  };
+  const auto tuned = tune_sizes(k_question, grid(8, 1 << 15), 4, broken, {});
+  ASSERT_FALSE(tuned);
+  EXPECT_EQ(tuned.error().peer, 1);
+}
+
+class Always : public Selector {
+ public:
+  explicit Always(Selection selection) : selection_(std::move(selection)) {}
+  [[nodiscard]] Selection choose(const Question&) const override { return selection_; }
+  [[nodiscard]] std::string describe() const override { return "always"; }
+
+ private:
+  Selection selection_;
+};
+
+TEST(Regret, OfTheTableTheModelAndTheBestFixed) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  machine.lines["tree"] = {30, 3e-4};
+  const auto sizes = grid(8, 1 << 25);
+  const Tuned tuned = tune(machine, sizes);
+  const auto held_out = held_out_sizes(sizes, 4, tuned);
+  ASSERT_GE(held_out.size(), 8u);
+  for (const std::int64_t bytes : held_out) {
+    EXPECT_NE(bytes & (bytes - 1), 0) << bytes;
+    for (const TunedSize& size : tuned.sizes) EXPECT_NE(size.bytes, bytes);
+  }
+  DecisionTable table;
+  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
+  const TableSelector by_table(table, "t", nullptr);
+  const Always model({"tree", 1, 1});
+  const auto regret = measure_regret(k_question, tuned, held_out, by_table, model, machine.measure(), {});
+  ASSERT_TRUE(regret);
+  EXPECT_EQ(regret->sizes.size(), held_out.size());
+  EXPECT_LT(regret->table.worst, 1.05);
+  EXPECT_GE(regret->table.mean, 1);
+  EXPECT_GT(regret->model.mean, 2.5);
+  EXPECT_GT(regret->model.worst, 10);
+  EXPECT_EQ(regret->fixed, (Selection{"two_shot", 1, 1}));
+  EXPECT_GT(regret->fixed_spread.mean, 1.5);
+  EXPECT_GT(regret->fixed_spread.worst, 8);
+}
+
+TEST(Regret, NoiseAloneIsNotRegret) {
+  Machine machine;
+  machine.noise = 0.3;
+  for (const char* name : {"ring", "tree", "recursive_doubling", "halving_doubling", "one_shot", "two_shot"})
+    machine.lines[name] = {5, 1e-4};
+  const auto sizes = grid(8, 1 << 13);  // too small for pieces
+  const Tuned tuned = tune(machine, sizes);
+  DecisionTable table;
+  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
+  const TableSelector selector(table, "t", nullptr);
+  const auto held_out = held_out_sizes(sizes, 4, tuned);
+  const auto regret = measure_regret(k_question, tuned, held_out, selector, selector, machine.measure(), {});
+  ASSERT_TRUE(regret);
+  EXPECT_NEAR(regret->table.mean, 1, 0.1);
+}
+
+}  // namespace
+}  // namespace gradrail
