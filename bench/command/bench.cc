@@ -4,16 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <memory>
 #include <optional>
 #include <set>
 
 #include "bench/command/axes.h"
 #include "bench/command/job.h"
-#include "bench/measure/machine.h"
+#include "bench/command/run_record.h"
 #include "bench/measure/placement.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
@@ -23,7 +21,6 @@
 #include "bench/report/table.h"
 #include "bench/report/trace.h"
 #include "results/store.h"
-#include "transports/base/build_info.h"
 
 namespace gradrail {
 
@@ -60,33 +57,11 @@ Result<void> flush_stdout() {
   return fail_errno("writing to standard output", errno);
 }
 
-std::string utc_now() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
-
-Run describe_run(const Bootstrap& bootstrap, const std::vector<std::string>& argv) {
-  Run run;
-  run.machine = describe_machine();
-  const BuildInfo build = build_info();
-  run.build = {build.version, build.commit, build.type, build.compiler, build.flags, build.sanitize, {}};
-  std::set<std::string> hosts;
-  for (const Member& member : bootstrap.members()) hosts.insert(member.host);
-  run.job = {bootstrap.ranks(), static_cast<int>(hosts.size()), std::string(bootstrap.origin())};
-  run.args = argv;
-  run.started = utc_now();
-  return run;
-}
-
 // Rank 0's side: everything that people and files get to see.
 class Reporter : public SweepListener {
  public:
-  Reporter(const SweepOptions& options, const Outputs& outputs)
-      : options_(options), outputs_(outputs), table_(table_options(options)) {
+  Reporter(const SweepOptions& options, const Outputs& outputs, std::string_view origin)
+      : options_(options), outputs_(outputs), table_(table_options(options, origin)) {
     for (const Planner* planner : planners()) simplest_first_.emplace_back(planner->name);
   }
 
@@ -202,9 +177,10 @@ class Reporter : public SweepListener {
   }
 
  private:
-  static TableOptions table_options(const SweepOptions& options) {
+  static TableOptions table_options(const SweepOptions& options, std::string_view origin) {
     TableOptions table;
-    table.colour = wants_colour(stdout);
+    // mpirun gives its ranks a pseudo-terminal, wherever its own output goes.
+    table.colour = origin != "pmix" && wants_colour(stdout);
     table.collective_column = options.collectives.size() > 1;
     for (const auto& pair : options.transports)
       table.transport_width =
@@ -253,7 +229,7 @@ Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vec
   GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
   options.cores = placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
-  Reporter reporter(options, texts.outputs);
+  Reporter reporter(options, texts.outputs, bootstrap.origin());
   GRADRAIL_TRY(reporter.begin(run));
   GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));
   return reporter.finish();
