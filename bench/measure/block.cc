@@ -18,14 +18,20 @@ constexpr int k_largest_batch = 2000;
 constexpr int k_fewest_samples = 8;
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
+constexpr std::uint64_t k_most_cases = 4096;  // of a block, as far as the seeds of their data go
 
 double microseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
 }
 
-std::string main_path(const Traffic& before, const Traffic& after) {
-  Traffic sent{};
-  for (std::size_t i = 0; i < k_paths; ++i) sent[i] = after[i] - before[i];
+// Whether no rank can end a call before every rank has begun it. Of others, a batch would show the rate at which calls
+// follow each other, not the time that one takes: a broadcast's root is done as soon as its bytes are on their way.
+bool synchronises(Collective collective) {
+  return collective == Collective::allreduce || collective == Collective::reduce_scatter ||
+         collective == Collective::all_gather || collective == Collective::all_to_all;
+}
+
+std::string main_path(const Traffic& sent) {
   const auto most = std::max_element(sent.begin(), sent.end());
   if (*most == 0) return "-";
   return std::string(to_string(static_cast<Path>(most - sent.begin())));
@@ -70,44 +76,61 @@ class Block {
     }
     outcome.ran = *ran;
     if (rules_.check) {
-      const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root, rules_.seed + index);
+      const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root,
+                            rules_.seed * k_most_cases + index);
       buffers_.place(call, rank, ranks);
-      if (const auto in = Buffers::in_bytes(call, rank, ranks); in > 0) payload.fill(rank, {call.in.data(), in});
-      GRADRAIL_TRY(communicator_.run(call, soon()));
+      const auto in = Buffers::in_bytes(call, rank, ranks);
       const auto out = Buffers::out_bytes(call, rank, ranks);
+      // Whatever an earlier call left there must not pass for an answer.
+      if (out > 0) std::memset(call.out.data(), 0xA5, out);
+      if (in > 0) payload.fill(rank, {call.in.data(), in});
+      GRADRAIL_TRY(everyone_is_here());
+      GRADRAIL_TRY(communicator_.run(call, soon()));
       outcome.wrong = payload.count_wrong(rank, {call.out.data(), out});
       // Nobody overwrites an input that a peer still reads.
-      GRADRAIL_TRY(communicator_.barrier(soon()));
+      GRADRAIL_TRY(everyone_is_here());
     }
     const Traffic before = communicator_.traffic();
     for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(call));
-    outcome.path = main_path(before, communicator_.traffic());
+    sent_.resize(cases_.size());
+    const Traffic after = communicator_.traffic();
+    for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
     GRADRAIL_TRY(communicator_.barrier(soon()));
     const auto begin = Clock::now();
     constexpr int k_estimate = 3;
-    for (int i = 0; i < k_estimate; ++i) GRADRAIL_TRY(once(call));
+    for (int i = 0; i < k_estimate; ++i) {
+      buffers_.before_sample();
+      GRADRAIL_TRY(once(call));
+    }
     estimates_us_.resize(cases_.size());
     estimates_us_[index] = microseconds_since(begin) / k_estimate;
     return {};
   }
 
-  // Everyone learns how many elements were wrong anywhere, how long an operation takes at the slowest rank, and from
-  // that the same batch and number of samples.
+  // Ranks fill, compare and flush at their own pace; an operation's deadline begins when all are back.
+  Result<void> everyone_is_here() { return communicator_.barrier(Deadline::after(control_wait(rules_))); }
+
+  // Everyone learns how many elements were wrong anywhere, by which paths bytes went, how long an operation takes at
+  // the slowest rank, and from that the same batch and number of samples.
   Result<void> agree() {
     estimates_us_.resize(cases_.size());
+    sent_.resize(cases_.size());
     ByteWriter mine;
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
+      for (const std::uint64_t bytes : sent_[i]) mine.put(bytes);
     }
     GRADRAIL_ASSIGN(const auto all,
                     bootstrap_.all_gather(std::move(mine).take(), Deadline::after(control_wait(rules_))));
     for (Outcome& outcome : outcomes_) outcome.wrong = 0;
+    std::fill(sent_.begin(), sent_.end(), Traffic{});
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
       for (std::size_t i = 0; i < cases_.size(); ++i) {
         outcomes_[i].wrong += reader.get<std::uint64_t>();
         estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
+        for (std::uint64_t& total : sent_[i]) total += reader.get<std::uint64_t>();
       }
       if (!reader.ok()) return fail(Code::malformed, "a rank's report of its checks is damaged");
     }
@@ -115,8 +138,11 @@ class Block {
     wanted_.resize(cases_.size());
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       if (outcomes_[i].refused || outcomes_[i].wrong > 0) continue;
+      outcomes_[i].path = main_path(sent_[i]);
       const double once_us = std::max(estimates_us_[i], 0.01);
-      outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
+      // With flushed caches only the first call of a batch would find them so.
+      if (synchronises(cases_[i].collective) && !buffers_.flushes())
+        outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
       const double sample_us = once_us * outcomes_[i].batch;
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
       wanted_[i] = rules_.samples > 0
@@ -146,7 +172,7 @@ class Block {
   Result<void> take_sample(std::size_t index) {
     const int batch = outcomes_[index].batch;
     buffers_.before_sample();
-    GRADRAIL_TRY(communicator_.barrier(soon()));
+    GRADRAIL_TRY(everyone_is_here());
     const auto begin = Clock::now();
     for (int i = 0; i < batch; ++i) GRADRAIL_TRY(once(cases_[index]));
     samples_[index].push_back(microseconds_since(begin) / batch);
@@ -175,6 +201,7 @@ class Block {
   const MeasureRules& rules_;
   std::vector<Outcome> outcomes_;
   std::vector<double> estimates_us_;
+  std::vector<Traffic> sent_;  // by the warm-up; all ranks' once agreed
   std::vector<int> wanted_;
   std::vector<std::vector<double>> samples_;
 };

@@ -3,7 +3,10 @@
 //
 // Every case is first checked on fresh random data, outside the timed region; a wrong one is not timed. The rest are
 // warmed up and then measured in turn, in a new random order each round, so that a change of the machine hits all
-// alike. A sample is the time of `batch` operations between two barriers, per operation, at the slowest rank.
+// alike.
+// A sample is the time from a barrier to the end of `batch` operations, per operation, at the slowest rank. Operations
+// are batched only where no rank can end one before all have begun it; elsewhere, and with flushed caches, a batch is
+// one.
 //
 // Collective: all ranks call it with the same arguments. All results are complete on rank 0; other ranks may discard
 // them.

@@ -36,6 +36,7 @@ class Buffers {
   [[nodiscard]] static std::size_t out_bytes(const Call& call, int rank, int ranks);
   // Flush: overwrites the caches. Otherwise nothing.
   void before_sample();
+  [[nodiscard]] bool flushes() const { return cache_ == Cache::flush; }
 
  private:
   struct Arena {

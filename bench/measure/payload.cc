@@ -79,7 +79,6 @@ Payload::Payload(Collective collective, std::uint64_t count, Type type, ReduceOp
       root_(root),
       seed_(seed),
       element_bytes_(size_of(type)) {
-  for (int rank = 0; rank < ranks; ++rank) patterns_.push_back(make_pattern(rank));
   if (reduces(collective)) reduced_ = make_reduced();
 }
 
@@ -106,16 +105,15 @@ Payload::Pattern Payload::make_pattern(int rank) const {
 Payload::Pattern Payload::make_reduced() const {
   // Exact values make the order of the ranks irrelevant, so the pairwise kernel (tested against scalar code on its own)
   // gives the one right answer.
-  Pattern sum = patterns_[0];
+  Pattern sum = make_pattern(0);
   const ReduceFn reduce = reduce_function(type_, op_);
-  for (int rank = 1; rank < ranks_; ++rank)
-    reduce(sum.data(), sum.data(), patterns_[static_cast<std::size_t>(rank)].data(), period_);
+  for (int rank = 1; rank < ranks_; ++rank) reduce(sum.data(), sum.data(), make_pattern(rank).data(), period_);
   if (op_ == ReduceOp::avg && ranks_ > 1) divide_function(type_)(sum.data(), period_, ranks_);
   return sum;
 }
 
 void Payload::fill(int rank, std::span<std::byte> input) const {
-  const Pattern& pattern = patterns_[static_cast<std::size_t>(rank)];
+  const Pattern pattern = make_pattern(rank);
   for (std::size_t at = 0; at < input.size(); at += pattern.size())
     std::memcpy(input.data() + at, pattern.data(), std::min(pattern.size(), input.size() - at));
 }
@@ -140,7 +138,7 @@ std::uint64_t Payload::count_wrong(int rank, std::span<const std::byte> output) 
     const std::size_t size = count_ * element_bytes_;
     return output.subspan(static_cast<std::size_t>(index) * size, size);
   };
-  const auto of = [&](int owner) -> const Pattern& { return patterns_[static_cast<std::size_t>(owner)]; };
+  const auto of = [&](int owner) { return make_pattern(owner); };
   const std::uint64_t my_block = static_cast<std::uint64_t>(rank) * count_;
   std::uint64_t wrong = 0;
   switch (collective_) {

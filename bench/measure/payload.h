@@ -43,8 +43,7 @@ class Payload {
   int root_;
   std::uint64_t seed_;
   std::size_t element_bytes_;
-  std::vector<Pattern> patterns_;  // by rank
-  Pattern reduced_;                // of all ranks, where the collective reduces
+  Pattern reduced_;  // of all ranks, where the collective reduces
 };
 
 }  // namespace gradrail

@@ -212,6 +212,9 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
       bound.lanes[lane].push_back(out);
     }
   }
+  bound.each_channel = bound.channels;
+  std::sort(bound.each_channel.begin(), bound.each_channel.end());
+  bound.each_channel.erase(std::unique(bound.each_channel.begin(), bound.each_channel.end()), bound.each_channel.end());
   return bound;
 }
 

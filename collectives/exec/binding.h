@@ -42,8 +42,9 @@ struct BoundStep {
 
 struct BoundProgram {
   std::vector<std::vector<BoundStep>> lanes;
-  std::vector<Channel*> channels;
-  std::size_t elements = 0;  // of the data
+  std::vector<Channel*> channels;      // by use, see BoundStep
+  std::vector<Channel*> each_channel;  // once
+  std::size_t elements = 0;            // of the data
   std::size_t element_bytes = 0;
   std::size_t out_bytes = 0;  // of this rank's output, 0 if it has none
   std::size_t in_bytes = 0;

@@ -20,6 +20,7 @@ struct Channel {
   std::uint64_t streams = 0;       // in-place sends posted
   std::uint64_t streams_done = 0;  // in-place sends wholly written
 
+  [[nodiscard]] bool idle() const { return sends == endpoint->sends_done() && recvs == endpoint->recvs_done(); }
   [[nodiscard]] bool can_send() const { return sends - endpoint->sends_done() < depth; }
   [[nodiscard]] bool can_recv() const { return recvs - endpoint->recvs_done() < depth; }
 };

@@ -67,6 +67,7 @@ struct Communicator::Bindings {
   };
 
   std::map<Key, std::unique_ptr<Bound>, Less> all;
+  std::map<std::string, Program> programs;  // by algorithm and shape; many sizes share one
   // The binding used last is looked at first.
   const Key* last_key = nullptr;
   Bound* last = nullptr;
@@ -111,6 +112,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
                               n, options.ranks_per_host));
     for (int r = 0; r < n; ++r) self->host_of_[static_cast<std::size_t>(r)] = r / options.ranks_per_host;
   }
+  self->hosts_ = *std::max_element(self->host_of_.begin(), self->host_of_.end()) + 1;
   // Plans know hosts only as equal blocks of consecutive ranks; anything else is planned for as if flat.
   const int first_host = static_cast<int>(std::count(self->host_of_.begin(), self->host_of_.end(), 0));
   bool blocks = n % first_host == 0;
@@ -128,10 +130,11 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
       settings.rank = rank;
       settings.ranks = n;
       GRADRAIL_ASSIGN(auto transport, make_transport(reach == Reach::inside ? options.inner : options.outer, settings));
-      if (reach == Reach::inside && !needs_outer && hosts.size() > 1 && transport->traits().same_host_only)
+      if (reach == Reach::inside && transport->traits().same_host_only && self->spans_hosts(hosts.size(), needs_outer))
         return fail(Code::bad_usage,
-                    fmt::format("transport {} reaches only ranks of one host, and this job has {} hosts; "
-                                "name another one for between them (--outer tcp)",
+                    fmt::format("transport {} reaches only ranks of one host, and here it would have to reach between "
+                                "the job's {} hosts; name another one for between them (--outer tcp), and a topology "
+                                "that keeps them apart",
                                 options.inner, hosts.size()));
       GRADRAIL_ASSIGN(address, transport->listen());
       self->transports_[static_cast<std::size_t>(reach)] = std::move(transport);
@@ -143,6 +146,16 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
   self->address_ = std::move(writer).take();
   self->places_.resize(static_cast<std::size_t>(options.in_flight));
   return self;
+}
+
+// Whether the transport inside hosts would be used between ranks that really are on several.
+bool Communicator::spans_hosts(std::size_t real_hosts, bool has_outer) const {
+  if (real_hosts == 1) return false;
+  if (!has_outer) return true;
+  for (std::size_t a = 0; a < members_.size(); ++a)
+    for (std::size_t b = 0; b < a; ++b)
+      if (host_of_[a] == host_of_[b] && members_[a].host != members_[b].host) return true;
+  return false;
 }
 
 Result<void> Communicator::meet(std::span<const Bytes> addresses) {
@@ -189,7 +202,8 @@ Result<std::unique_ptr<Communicator>> Communicator::create(Bootstrap& bootstrap,
   for (std::size_t r = 0; r < all.size(); ++r) {
     ByteReader reader(all[r]);
     const bool up = reader.get<std::uint8_t>() != 0;
-    const auto code = static_cast<Code>(std::min<std::uint8_t>(reader.get<std::uint8_t>(), 9));
+    const auto code =
+        static_cast<Code>(std::min(reader.get<std::uint8_t>(), static_cast<std::uint8_t>(Code::poisoned)));
     const std::string why = reader.get_string();
     const auto block = reader.get_block();
     const std::string name = (*opened)->who(static_cast<int>(r));
@@ -247,8 +261,18 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
         peers.push_back({key.peer, key.lane, members_[peer].host, addresses_[peer][static_cast<std::size_t>(reach)]});
       }
     if (peers.empty()) continue;
+    // Peers may need this rank's part in calls in flight before they come to connect.
+    for (std::size_t place = 0; place < places_.size(); ++place)
+      if (places_[place].bound != nullptr) GRADRAIL_TRY(wait_for(place, deadline));
     Transport& transport = transport_of(reach);
-    GRADRAIL_ASSIGN(auto endpoints, transport.connect(peers, deadline));
+    auto connected = transport.connect(peers, deadline);
+    if (!connected) {
+      // However the transport put it: not the plan was refused, and other ranks may have connected.
+      Error error = std::move(connected).error();
+      if (error.code == Code::unsupported || error.code == Code::bad_usage) error.code = Code::unavailable;
+      return poison(std::move(error));
+    }
+    auto endpoints = std::move(*connected);
     for (std::size_t i = 0; i < peers.size(); ++i) {
       auto channel = std::make_unique<Channel>();
       channel->endpoint = std::move(endpoints[i]);
@@ -263,7 +287,8 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
 
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
   Bindings& bindings = *bindings_;
-  const bool direct = call.out.memory != nullptr && call.out.memory->region(Reach::inside)->direct();
+  const Region* out = call.out.memory == nullptr ? nullptr : call.out.memory->region(Reach::inside);
+  const bool direct = out != nullptr && out->direct();
   const Bindings::Lookup lookup{call, place, direct};
   if (bindings.last != nullptr && Bindings::same(lookup, *bindings.last_key)) return bindings.last;
   if (const auto found = bindings.all.find(lookup); found != bindings.all.end()) {
@@ -294,7 +319,14 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   if (has_root(call.collective) && (call.root < 0 || call.root >= ranks()))
     return fail(Code::bad_usage, fmt::format("root {} is not one of the {} ranks", call.root, ranks()));
   GRADRAIL_ASSIGN(const Planner* planner, parse_algorithm(choice.algorithm, shape));
-  GRADRAIL_ASSIGN(const Program program, plan(*planner, shape, rank_));
+  const std::string plan_name = fmt::format("{} {} root {} in place {} lanes {} pieces {}", to_string(call.collective),
+                                            choice.algorithm, shape.root, shape.in_place, shape.lanes, shape.pieces);
+  auto planned = bindings.programs.find(plan_name);
+  if (planned == bindings.programs.end()) {
+    GRADRAIL_ASSIGN(Program made, plan(*planner, shape, rank_));
+    planned = bindings.programs.emplace(plan_name, std::move(made)).first;
+  }
+  const Program& program = planned->second;
 
   const int first_lane = static_cast<int>(place) * k_lanes_a_place;
   auto keys = channels_of(program);
@@ -331,12 +363,22 @@ Result<Ran> Communicator::resolve(const Call& call, Deadline deadline) {
 Result<void> Communicator::check_memory(const Call& call, const BoundProgram& program) const {
   const auto check = [](const MemoryView& view, std::size_t bytes, std::string_view name) -> Result<void> {
     if (bytes == 0) return {};
-    if (view.memory == nullptr || view.offset > view.memory->size() || bytes > view.memory->size() - view.offset)
+    if (view.memory == nullptr || view.memory->region(Reach::inside) == nullptr || view.offset > view.memory->size() ||
+        bytes > view.memory->size() - view.offset)
       return fail(Code::bad_usage, fmt::format("the {} buffer is smaller than the {} bytes of this call", name, bytes));
     return {};
   };
   GRADRAIL_TRY(check(call.in, program.in_bytes, "input"));
-  return check(call.out, program.out_bytes, "output");
+  GRADRAIL_TRY(check(call.out, program.out_bytes, "output"));
+  if (call.in_place && program.in_bytes > 0 && program.out_bytes > 0) {
+    // One buffer on the data's coordinates: where only one of the two is a block, it is this rank's of the other.
+    const std::size_t block = std::min(program.in_bytes, program.out_bytes) * static_cast<std::size_t>(rank_);
+    const std::size_t in = call.in.offset + (program.in_bytes > program.out_bytes ? block : 0);
+    const std::size_t out = call.out.offset + (program.out_bytes > program.in_bytes ? block : 0);
+    if (call.in.memory != call.out.memory || in != out)
+      return fail(Code::bad_usage, "the call is in place, but its input and output are not the same memory");
+  }
+  return {};
 }
 
 Result<Communicator::Operation> Communicator::start(const Call& call, Deadline deadline) {
@@ -349,7 +391,9 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
   GRADRAIL_TRY(check_memory(call, bound->program));
   if (bound->program.scratch_bytes > place.scratch.size()) {
     place.scratch = Memory();
-    GRADRAIL_ASSIGN(place.scratch, allocate(bound->program.scratch_bytes));
+    auto scratch = allocate(bound->program.scratch_bytes);
+    if (!scratch) return poison(std::move(scratch).error());  // the other ranks go on without this one
+    place.scratch = std::move(*scratch);
   }
   place.bound = bound;
   place.number = ++started_;
@@ -406,17 +450,20 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
   if (failure_) return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
   const Place& place = places_[index];
   const int spins = crowded_ ? k_spins_crowded : k_spins_alone;
+  // Shared memory tells nobody that something came; a network does, so waiting for it may block.
+  const bool may_sleep = transports_[1] == nullptr && !transports_[0]->traits().same_host_only;
+  unsigned round = 0;
   for (int idle = 0; place.bound != nullptr;) {
     if (progress()) {
       idle = 0;
-      continue;
+      // A trickle that never ends is no reason to miss the deadline.
+      if (++round % 1024 != 0) continue;
     }
-    if (++idle < spins) continue;
+    if (++idle < spins && round % 1024 != 0) continue;
+    if (place.bound == nullptr) break;
     if (const Error* error = place.bound->execution->failure()) return poison(*error);
     if (deadline.passed()) return poison(overdue(index));
-    // Only where the network alone is awaited may a wait block; shared memory tells nobody.
-    const bool blocking = idle > k_spins_before_sleep && transports_[1] == nullptr;
-    transports_[0]->wait(blocking ? Seconds(1e-3) : Seconds(0));
+    transports_[0]->wait(may_sleep && idle > k_spins_before_sleep ? Seconds(1e-3) : Seconds(0));
   }
   return {};
 }

@@ -79,6 +79,8 @@ class Communicator {
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int ranks() const { return static_cast<int>(members_.size()); }
+  [[nodiscard]] int hosts() const { return hosts_; }
+  // 1 where hosts are not equal blocks of consecutive ranks: plans then see no hosts.
   [[nodiscard]] int ranks_per_host() const { return ranks_per_host_; }
   [[nodiscard]] const std::string& transport_name() const { return transport_name_; }  // "shm", "shm+tcp"
   [[nodiscard]] int cores() const { return cores_; }       // that the ranks of this host may use, all together
@@ -113,6 +115,7 @@ class Communicator {
 
   Communicator();
   [[nodiscard]] Reach reach_of(int peer) const;
+  [[nodiscard]] bool spans_hosts(std::size_t real_hosts, bool has_outer) const;
   [[nodiscard]] Transport& transport_of(Reach reach) const { return *transports_[static_cast<std::size_t>(reach)]; }
   [[nodiscard]] Question question_of(const Call& call) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
@@ -133,6 +136,7 @@ class Communicator {
   };
 
   int rank_ = 0;
+  int hosts_ = 1;
   int ranks_per_host_ = 1;
   int in_flight_ = 1;
   bool crowded_ = false;  // more ranks than cores on this host: give the core away as soon as there is nothing to do

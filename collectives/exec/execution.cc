@@ -295,8 +295,9 @@ Execution::Awaited Execution::awaited() const {
 
 const Error* Execution::failure() const {
   if (refused_) return &*refused_;
-  for (const Channel* channel : program_.channels)
-    if (const Error* error = channel->endpoint->failure()) return error;
+  // A peer that has given and taken all it had to may be gone.
+  for (const Channel* channel : program_.each_channel)
+    if (const Error* error = channel->endpoint->failure(); error != nullptr && !channel->idle()) return error;
   return nullptr;
 }
 

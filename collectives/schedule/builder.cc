@@ -53,16 +53,16 @@ void Builder::expect(std::size_t steps) { program_.steps.reserve(program_.steps.
 
 void Builder::lane(int lane) {
   GRADRAIL_CHECK(lane >= 0 && lane < view_.lanes);
+  GRADRAIL_CHECK(!wait_);  // a wait is for the next step of the lane it was asked for
   lane_ = static_cast<std::uint8_t>(confined_ < 0 ? lane : confined_);
-  wait_ = false;
 }
 
 void Builder::confine(int lane) {
   GRADRAIL_CHECK(confined_ < 0 && lane >= 0 && lane < program_.shape.lanes);
   confined_ = lane;
   view_.lanes = 1;
+  GRADRAIL_CHECK(!wait_);
   lane_ = static_cast<std::uint8_t>(lane);
-  wait_ = false;
 }
 
 void Builder::release() {
@@ -85,6 +85,8 @@ Builder::Touched* Builder::touched(Place place) {
 
 void Builder::add(Step step) {
   GRADRAIL_CHECK(step.chunks > 0);
+  GRADRAIL_CHECK(!step.reads() || step.chunks <= program_.grid - step.from.chunk);
+  GRADRAIL_CHECK(!step.writes() || step.chunks <= program_.grid - step.to.chunk);
   step.lane = lane_;
   const auto index = static_cast<std::int32_t>(program_.steps.size());
   const auto own = [&](Touched& t) {
