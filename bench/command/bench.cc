@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "bench/command/job.h"
 #include "bench/command/run_record.h"
 #include "bench/measure/placement.h"
+#include "bench/measure/selectors.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
 #include "bench/report/csv.h"
@@ -35,6 +37,7 @@ struct Outputs {
 
 struct BenchTexts {
   AxisTexts axes;
+  TableTexts table;
   Outputs outputs;
 };
 
@@ -140,6 +143,13 @@ class Reporter : public SweepListener {
     return {};
   }
 
+  void group(const Communicator& group, const LinkCalibration&, const Selector& selector) override {
+    const auto& wanted = options_.algorithms;
+    if (std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return;
+    progress_.clear();
+    fmt::print("# over {}, auto is answered by {}\n", group.transport_name(), selector.describe());
+  }
+
   void next(double fraction_done, const std::string& what) override { progress_.update(fraction_done, what); }
 
   void limits(const Limits& limits) override {
@@ -225,7 +235,10 @@ class Reporter : public SweepListener {
 Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vector<std::string>& argv) {
   GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.axes, bootstrap.ranks()));
   options.trace = !texts.outputs.trace.empty();
-  const Run run = describe_run(bootstrap, argv);  // before this rank is bound to a core
+  options.table_name = texts.table.path;
+  // Both look at the machine before this rank is bound to a core.
+  GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table));
+  const Run run = describe_run(bootstrap, argv);
   GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
   options.cores = placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
@@ -243,6 +256,15 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                                         "Sweep sizes, algorithms, transports and topologies; check every point; "
                                         "choose the best for each size");
   add_axis_options(*app, texts->axes);
+  const std::string what = "What to measure";
+  app->add_option("--table", texts->table.path,
+                  "Decision table that answers auto, made by gradrail tune; default: the "
+                  "cost model with measured links")
+      ->group(what);
+  app->add_option("--on-foreign-table", texts->table.on_foreign,
+                  "A table from other hardware: refuse, or warn and use it")
+      ->group(what)
+      ->capture_default_str();
   const std::string where = "Where results go";
   app->add_option("--json", texts->outputs.json, "Records with every sample, one JSON object a line")->group(where);
   app->add_option("--csv", texts->outputs.csv, "One row a point")->group(where);
@@ -254,6 +276,7 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
             job.argv = argv;
             const auto before = [&](int ranks) -> Result<void> {
               GRADRAIL_TRY(parse_axes(texts->axes, ranks));
+              GRADRAIL_TRY(open_table(texts->table, false));
               return try_outputs(texts->outputs);
             };
             return run_as_job(job, before, [&](Bootstrap& bootstrap) { return bench(bootstrap, *texts, argv); });

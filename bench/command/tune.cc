@@ -12,6 +12,7 @@
 #include "bench/command/axes.h"
 #include "bench/command/job.h"
 #include "bench/command/run_record.h"
+#include "bench/measure/placement.h"
 #include "bench/measure/selectors.h"
 #include "bench/measure/statistics.h"
 #include "bench/measure/tuning_job.h"
@@ -193,10 +194,13 @@ class Reporter : public TuneListener {
 };
 
 Result<void> tune(Bootstrap& bootstrap, const TuneTexts& texts, const std::vector<std::string>& argv) {
-  GRADRAIL_ASSIGN(const TuneOptions options, parse_options(texts, bootstrap.ranks()));
+  GRADRAIL_ASSIGN(TuneOptions options, parse_options(texts, bootstrap.ranks()));
+  const Run run = describe_run(bootstrap, argv);  // before this rank is bound to a core
+  GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
+  options.axes.cores = placement.cores;
   if (bootstrap.rank() != 0) return run_tuning(bootstrap, options, nullptr);
   Reporter reporter(texts, options);
-  GRADRAIL_TRY(reporter.begin(describe_run(bootstrap, argv)));
+  GRADRAIL_TRY(reporter.begin(run));
   GRADRAIL_TRY(run_tuning(bootstrap, options, &reporter));
   return reporter.finish();
 }

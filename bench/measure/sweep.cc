@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "bench/measure/probe.h"
+#include "bench/measure/selectors.h"
 #include "bench/measure/statistics.h"
+#include "collectives/select/cost_selector.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -115,10 +117,14 @@ class Sweep {
     group_options.inner = pair.inner;
     group_options.outer = pair.outer;
     group_options.ranks_per_host = topology.ranks_per_host;
-    group_options.selector = options_.selector;
     group_options.settings.connections = options_.connections;
     GRADRAIL_ASSIGN(auto group,
                     Communicator::create(bootstrap_, group_options, Deadline::after(control_wait(options_.rules))));
+    GRADRAIL_ASSIGN(const Selectors selectors,
+                    make_selectors(bootstrap_, *group, options_.buffers, options_.table, options_.table_name));
+    group->select_by(selectors.selector);
+    links_ = selectors.links;
+    if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
@@ -198,6 +204,11 @@ class Sweep {
       point.error = outcome.refused->message;
       return point;
     }
+    const Question question{c.collective,           static_cast<std::uint64_t>(c.bytes),
+                            group.ranks(),          group.ranks_per_host(),
+                            group.transport_name(), call.in_place};
+    const Selection ran{outcome.ran.algorithm, outcome.ran.lanes, outcome.ran.pieces};
+    if (const auto seconds = predict(ran, question, links_.model, call.root)) point.model_us = *seconds * 1e6;
     point.path = outcome.path;
     point.lanes = outcome.ran.lanes;
     point.chunks = static_cast<int>(outcome.ran.chunks);
@@ -283,6 +294,7 @@ class Sweep {
   std::optional<Probe> probe_;  // rank 0
   Phase phase_;
   PhaseNames names_;
+  LinkCalibration links_;  // of the group at hand
   double done_weight_ = 0;
   double total_weight_ = 0;
   std::uint64_t seed_ = 0;

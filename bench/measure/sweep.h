@@ -10,7 +10,9 @@
 
 #include "bench/measure/block.h"
 #include "bench/measure/buffers.h"
+#include "bench/measure/link.h"
 #include "collectives/exec/communicator.h"
+#include "collectives/select/table.h"
 #include "results/record.h"
 #include "transports/bootstrap.h"
 
@@ -44,7 +46,8 @@ struct SweepOptions {
   bool trace = false;
   std::vector<int> cores;  // of rank 0's host, for probing the machine; empty: those that rank 0 may use
   MeasureRules rules;
-  std::shared_ptr<const Selector> selector;
+  std::shared_ptr<const DecisionTable> table;  // for auto; null: the cost model, as everywhere the table says nothing
+  std::string table_name;
 };
 
 // Told of results as they come. An error ends the sweep.
@@ -65,6 +68,8 @@ class SweepListener {
     double duration_us = 0;
   };
   [[nodiscard]] virtual Result<void> steps(const Point& point, std::span<const RankStep> steps) = 0;
+  // The ranks are connected by a pair of transports, the links are measured, and this is what answers auto.
+  virtual void group(const Communicator& group, const LinkCalibration& links, const Selector& selector) = 0;
   // What is measured next, and how much of the whole is done.
   virtual void next(double fraction_done, const std::string& what) = 0;
   // What the machine could do around a block.

@@ -84,7 +84,9 @@ class TuningJob {
 
   Result<void> run() {
     if (bootstrap_.rank() == 0) {
-      GRADRAIL_ASSIGN(probe_, Probe::create());
+      ProbeOptions probe;
+      probe.cpus = axes_.cores;
+      GRADRAIL_ASSIGN(probe_, Probe::create(probe));
     }
     const std::size_t groups = axes_.topologies.size() * axes_.transports.size();
     cases_ = groups * axes_.collectives.size();
