@@ -25,6 +25,7 @@ constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: 
 constexpr int k_most_bisections = 4;       // a crossing
 constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
 constexpr std::size_t k_hurried_finalists = 3;
+constexpr double k_doubtful = 1.1;  // a smaller difference whose intervals touch is none
 
 std::vector<double> medians(const TunedSize& size) {
   std::vector<double> out;
@@ -224,7 +225,8 @@ class Tuner {
   std::vector<bool> gone_;
 };
 
-// What using the candidate at a size loses, as ln of time; 0 where it cannot be told from the best.
+// What using the candidate at a size loses, as ln of time: halfway between what the medians say and what their
+// intervals put beyond doubt, so that noise weighs less than knowledge; 0 for a tie.
 std::vector<double> losses(const TunedSize& size, const TuneRules& rules) {
   auto out = medians(size);
   const std::size_t best = best_of(out);
@@ -233,9 +235,15 @@ std::vector<double> losses(const TunedSize& size, const TuneRules& rules) {
   const Timing winner = summarise(size.samples_us[best]);
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (out[i] == k_never) continue;
+    const Timing timing = summarise(size.samples_us[i]);
     const double ratio = out[i] / least;
-    const bool same = ratio < rules.tie || (ratio < 1.1 && !parted(summarise(size.samples_us[i]), winner));
-    out[i] = same ? 0 : std::log(ratio);
+    const bool apart = parted(timing, winner);
+    if (ratio < rules.tie || (ratio < k_doubtful && !apart)) {
+      out[i] = 0;
+      continue;
+    }
+    const double proven = apart ? timing.ci[0] / winner.ci[1] : 1;
+    out[i] = (std::log(ratio) + std::log(std::max(1.0, proven))) / 2;
   }
   return out;
 }

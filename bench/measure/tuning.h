@@ -25,7 +25,7 @@ struct TuneRules {
   double hopeless = 3;         // times slower than the best, at two sizes in a row (lanes and pieces: its root)
   double nearest_sizes = 1.3;  // crossings are bisected until the sizes around them are this near
   double tie = 1.03;           // medians nearer than this are a tie
-  double switch_price = 0.03;  // a range must gain this much, as ln of time summed over its sizes, to be worth having
+  double switch_price = 0.05;  // a range must gain this much, as ln of time summed over its sizes, to be worth having
   std::function<bool()> out_of_time = [] { return false; };  // then finalists only, and no more bisection
   // Told what is about to be measured, or why something no longer is. May be empty.
   std::function<void(const std::string&)> say;

@@ -245,8 +245,9 @@ class TuningJob {
       here.bytes = static_cast<std::uint64_t>(bytes);
       points += candidates(here).size();
     }
-    // Each size of the grid has one held out beside it; checks and warming up take about as long as measuring does.
-    const double fit = share / (4.0 * static_cast<double>(std::max<std::size_t>(points, 1)));
+    // Each size of the grid has one held out beside it; checks, warming up and bisection take more time than
+    // measuring does.
+    const double fit = share / (6.0 * static_cast<double>(std::max<std::size_t>(points, 1)));
     return std::clamp(fit, k_least_time_per_point.count(),
                       std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
   }
