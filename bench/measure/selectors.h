@@ -25,6 +25,21 @@ struct TableTexts {
 // Rank 0 opens it, and all ranks get what it read. Collective. Null without a table.
 [[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts);
 
+// Stands in a communicator's options for a selector that can only be made once the communicator is there. One thread.
+class LateSelector : public Selector {
+ public:
+  void set(std::shared_ptr<const Selector> selector) { selector_ = std::move(selector); }
+  [[nodiscard]] Selection choose(const Question& question) const override {
+    return selector_ != nullptr ? selector_->choose(question) : default_selection(question);
+  }
+  [[nodiscard]] std::string describe() const override {
+    return selector_ != nullptr ? selector_->describe() : "defaults";
+  }
+
+ private:
+  std::shared_ptr<const Selector> selector_;
+};
+
 struct Selectors {
   std::shared_ptr<const Selector> selector;  // the table with the model behind it, or the model alone
   LinkCalibration links;

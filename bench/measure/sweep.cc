@@ -118,11 +118,13 @@ class Sweep {
     group_options.outer = pair.outer;
     group_options.ranks_per_host = topology.ranks_per_host;
     group_options.settings.connections = options_.connections;
+    const auto selector = std::make_shared<LateSelector>();
+    group_options.selector = selector;
     GRADRAIL_ASSIGN(auto group,
                     Communicator::create(bootstrap_, group_options, Deadline::after(control_wait(options_.rules))));
     GRADRAIL_ASSIGN(const Selectors selectors,
                     make_selectors(bootstrap_, *group, options_.buffers, options_.table, options_.table_name));
-    group->select_by(selectors.selector);
+    selector->set(selectors.selector);
     links_ = selectors.links;
     if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     const auto cases = cases_of(options_, group->ranks());

@@ -86,10 +86,6 @@ class Communicator {
   [[nodiscard]] int cores() const { return cores_; }       // that the ranks of this host may use, all together
   [[nodiscard]] bool crowded() const { return crowded_; }  // they are more than these cores
 
-  // Who answers "auto" for calls that are not bound yet; the same on all ranks. For a selector whose parameters are
-  // measured on this communicator.
-  void select_by(std::shared_ptr<const Selector> selector) { selector_ = std::move(selector); }
-
   // Zeroed memory, in the form that the transports move best.
   [[nodiscard]] Result<Memory> allocate(std::size_t bytes);
   // Memory of the caller's, which must stay as long as the result.
