@@ -122,6 +122,7 @@ struct Choice {
   std::string topology;
   int ranks = 0;
   std::string type;
+  std::string op;  // empty where nothing is reduced
   std::int64_t bytes = 0;
   std::string algorithm;
   double margin = 1;       // runner-up's median / winner's median; below 1 if a simpler algorithm won a tie

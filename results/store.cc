@@ -124,6 +124,7 @@ void choice_fields(Visit& visit, T& choice) {
   visit.may("topology", choice.topology);
   visit.may("ranks", choice.ranks);
   visit.may("type", choice.type);
+  visit.may("op", choice.op);
   visit.need("bytes", choice.bytes);
   visit.need("algorithm", choice.algorithm);
   visit.may("margin", choice.margin);

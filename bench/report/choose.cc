@@ -61,6 +61,7 @@ Decision decide(std::span<const Point> points, const Rivals& rivals) {
                      .topology = won.topology,
                      .ranks = won.ranks,
                      .type = won.type,
+                     .op = won.op,
                      .bytes = won.bytes,
                      .algorithm = won.algorithm,
                      .margin = 1,
@@ -98,7 +99,7 @@ std::vector<Mark> marks(std::span<const Point> points, std::span<const std::stri
 
 std::vector<SizeRange> merge_sizes(std::span<const Choice> choices) {
   const auto case_of_choice = [](const Choice& c) {
-    return std::tie(c.collective, c.transport, c.topology, c.ranks, c.type);
+    return std::tie(c.collective, c.transport, c.topology, c.ranks, c.type, c.op);
   };
   // Cases stay in their order of appearance; within one, sizes ascend.
   std::vector<Choice> sorted(choices.begin(), choices.end());

@@ -59,8 +59,9 @@ std::string best_by_size(std::span<const Choice> choices) {
   std::string heading_before;
   for (const Row& row : rows) {
     const Choice& c = row.range->first;
-    const std::string heading = fmt::format("# Best algorithm by size: {} of {}, {} ranks as {}, {}\n", c.collective,
-                                            c.type, c.ranks, c.topology, c.transport);
+    const std::string reduction = c.op.empty() || c.op == "sum" ? "" : " " + c.op;
+    const std::string heading = fmt::format("# Best algorithm by size: {}{} of {}, {} ranks as {}, {}\n", c.collective,
+                                            reduction, c.type, c.ranks, c.topology, c.transport);
     if (heading != heading_before) out += heading;
     heading_before = heading;
     std::string text = fmt::format("#   {:<{}}  {:<{}}  {:<{}}  {}", row.sizes, sizes_width, c.algorithm,
@@ -73,7 +74,7 @@ std::string best_by_size(std::span<const Choice> choices) {
 
 bool same_case(const Point& a, const Point& b) {
   const auto key = [](const Point& p) {
-    return std::tie(p.collective, p.transport, p.topology, p.ranks, p.type, p.bytes);
+    return std::tie(p.collective, p.transport, p.topology, p.ranks, p.type, p.op, p.bytes);
   };
   return key(a) == key(b);
 }
