@@ -63,13 +63,13 @@ Result<void> flush_stdout() {
 // Rank 0's side: everything that people and files get to see.
 class Reporter : public SweepListener {
  public:
-  Reporter(const SweepOptions& options, const Outputs& outputs, std::string_view origin)
-      : options_(options), outputs_(outputs), table_(table_options(options, origin)) {
+  Reporter(const SweepOptions& options, const Outputs& outputs, Run run, std::string_view origin)
+      : options_(options), outputs_(outputs), run_(std::move(run)), table_(table_options(options, origin)) {
     for (const Planner* planner : planners()) simplest_first_.emplace_back(planner->name);
   }
 
-  Result<void> begin(const Run& run) {
-    run_ = run;
+  Result<void> begin() override {
+    const Run& run = run_;
     if (!outputs_.json.empty()) {
       GRADRAIL_ASSIGN(json_, RecordWriter::create(outputs_.json));
       GRADRAIL_TRY(json_->write(run));
@@ -170,7 +170,7 @@ class Reporter : public SweepListener {
       for (const Point& point : points_) {
         if (point.bytes != choice.bytes || point.algorithm != choice.algorithm ||
             point.collective != choice.collective || point.transport != choice.transport ||
-            point.topology != choice.topology || point.type != choice.type)
+            point.topology != choice.topology || point.type != choice.type || point.op != choice.op)
           continue;
         if (const auto bound = shared_memory_bound(point, limits, caches)) bounds.push_back(*bound);
         break;
@@ -183,6 +183,11 @@ class Reporter : public SweepListener {
       if (!path->empty()) fmt::print("# wrote {}\n", *path);
     GRADRAIL_TRY(flush_stdout());
     if (wrong_) return fail(Code::malformed, "some results were wrong; see the #wrong column");
+    if (std::none_of(points_.begin(), points_.end(), [](const Point& point) { return point.time_us.has_value(); }))
+      return fail(Code::unsupported, points_.empty() || !points_.front().error
+                                         ? "there was nothing to measure: no algorithm that was named is for a "
+                                           "collective that was"
+                                         : "nothing could be measured: " + *points_.front().error);
     return {};
   }
 
@@ -242,8 +247,7 @@ Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vec
   GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
   options.cores = placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
-  Reporter reporter(options, texts.outputs, bootstrap.origin());
-  GRADRAIL_TRY(reporter.begin(run));
+  Reporter reporter(options, texts.outputs, run, bootstrap.origin());
   GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));
   return reporter.finish();
 }

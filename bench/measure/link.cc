@@ -85,7 +85,7 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
   LinkCalibration calibration;
   const int n = communicator.ranks();
   calibration.model.oversubscription =
-      std::max(1.0, static_cast<double>(communicator.ranks_per_host()) / std::max(1, cores));
+      std::max(1.0, static_cast<double>(communicator.ranks_here()) / std::max(1, cores));
   if (n > 1) {
     const auto list = trials(communicator);
     std::vector<Call> calls;

@@ -77,6 +77,7 @@ class Sweep {
     for (const Case& c : cases_of(options_, bootstrap_.ranks())) total_weight_ += weight(c);
     total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
     GRADRAIL_TRY(room_for_buffers());
+    if (listener_ != nullptr) GRADRAIL_TRY(listener_->begin());
     if (bootstrap_.rank() == 0) {
       ProbeOptions probe;
       probe.cpus = options_.cores;
@@ -96,11 +97,16 @@ class Sweep {
   Result<void> room_for_buffers() {
     GRADRAIL_ASSIGN(const Capacity capacity, read_capacity());
     std::int64_t largest = 0;
-    for (const Case& c : cases_of(options_, bootstrap_.ranks())) largest = std::max(largest, c.bytes);
+    std::int64_t scratch = 0;
+    for (const Case& c : cases_of(options_, bootstrap_.ranks())) {
+      largest = std::max(largest, c.bytes);
+      scratch = std::max(scratch, c.bytes * planes_of(c.collective));
+    }
     const auto& members = bootstrap_.members();
     const std::string& host = members[static_cast<std::size_t>(bootstrap_.rank())].host;
     const auto here = std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == host; });
-    const auto one = static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
+    const auto one = static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache)) +
+                     static_cast<double>(scratch);
     if (const double all = one * static_cast<double>(here);
         capacity.free_memory_bytes > 0 && all > static_cast<double>(capacity.free_memory_bytes))
       return fail(Code::exhausted,
@@ -110,6 +116,26 @@ class Sweep {
                               static_cast<double>(capacity.free_memory_bytes) * 1e-9));
     // Nobody allocates while others still look.
     return bootstrap_.barrier(Deadline::after(control_wait(options_.rules)));
+  }
+
+  // The most scratch planes, each as large as the data, of any algorithm that may run. The flat shape stands for all.
+  int planes_of(Collective collective) const {
+    int planes = 0;
+    for (const Planner* planner : planners()) {
+      const auto& wanted = options_.algorithms;
+      const bool chosen = std::any_of(wanted.begin(), wanted.end(), [&](const std::string& name) {
+        return name == "all" || name == "auto" || name.starts_with(planner->name);
+      });
+      if (planner->collective != collective || !chosen) continue;
+      Shape shape;
+      shape.collective = collective;
+      shape.ranks = bootstrap_.ranks();
+      shape.root = options_.root;
+      shape.in_place = options_.in_place;
+      if (const auto program = plan(*planner, shape, bootstrap_.rank()))
+        planes = std::max<int>(planes, program->planes);
+    }
+    return planes;
   }
 
   Result<void> sweep_group(const Topology& topology, const TransportPair& pair) {
@@ -192,7 +218,9 @@ class Sweep {
     point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
     if (call.algorithm == "auto") point.requested = "auto";
     point.transport = group.transport_name();
-    point.topology = to_string(Topology{group.ranks() / group.ranks_per_host(), group.ranks_per_host()});
+    point.topology = group.hosts() * group.ranks_per_host() == group.ranks()
+                         ? to_string(Topology{group.hosts(), group.ranks_per_host()})
+                         : fmt::format("{}xuneven", group.hosts());
     point.ranks = group.ranks();
     point.bytes = c.bytes;
     point.count = c.count;

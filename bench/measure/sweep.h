@@ -54,6 +54,8 @@ struct SweepOptions {
 class SweepListener {
  public:
   virtual ~SweepListener() = default;
+  // There is memory for what was asked for; measuring begins.
+  [[nodiscard]] virtual Result<void> begin() = 0;
   // All points of a block: one case by several algorithms. Those that could not be run carry an error.
   [[nodiscard]] virtual Result<void> block(std::span<const Point> points) = 0;
   // The steps of one call of the point, by rank, in microseconds since the call began.
