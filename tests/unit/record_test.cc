@@ -73,7 +73,7 @@ Point example_point() {
   return point;
 }
 
-Choice example_choice() { return {"allreduce", "shm", "1x4", 4, "f32", 1048576, "ring", 1.25, true, "tree"}; }
+Choice example_choice() { return {"allreduce", "shm", "1x4", 4, "f32", "sum", 1048576, "ring", 1.25, true, "tree"}; }
 
 class ResultsFile : public testing::Test {
  protected:
