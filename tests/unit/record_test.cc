@@ -105,7 +105,7 @@ TEST(Record, APointIsOneObjectOnOneLine) {
 TEST(Record, AChoiceSaysByHowMuchAndHowSurely) {
   EXPECT_EQ(format_record(example_choice()),
             R"({"kind":"choice","collective":"allreduce","transport":"shm","topology":"1x4","ranks":4,"type":"f32",)"
-            R"("bytes":1048576,"algorithm":"ring","margin":1.25,"confident":true,"runner_up":"tree"})");
+            R"("op":"sum","bytes":1048576,"algorithm":"ring","margin":1.25,"confident":true,"runner_up":"tree"})");
 }
 
 TEST(Record, EveryKindComesBackAsItWas) {
