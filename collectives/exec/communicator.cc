@@ -130,6 +130,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
       settings.rank = rank;
       settings.ranks = n;
       GRADRAIL_ASSIGN(auto transport, make_transport(reach == Reach::inside ? options.inner : options.outer, settings));
+      if (options.around) transport = options.around(std::move(transport));
       if (reach == Reach::inside && transport->traits().same_host_only && self->spans_hosts(hosts.size(), needs_outer))
         return fail(Code::bad_usage,
                     fmt::format("transport {} reaches only ranks of one host, and here it would have to reach between "
@@ -387,7 +388,14 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
   const std::size_t place_index = started_ % places_.size();
   Place& place = places_[place_index];
   if (place.bound != nullptr) GRADRAIL_TRY(wait_for(place_index, deadline));
-  GRADRAIL_ASSIGN(Bound * bound, bound_for(call, place_index, deadline));
+  auto found = bound_for(call, place_index, deadline);
+  if (!found) [[unlikely]] {
+    // A call that was refused touched nothing; a channel that did not open leaves the ranks apart.
+    const Code code = found.error().code;
+    if (code == Code::bad_usage || code == Code::unsupported) return tl::unexpected<Error>(std::move(found).error());
+    return poison(std::move(found).error());
+  }
+  Bound* const bound = *found;
   GRADRAIL_TRY(check_memory(call, bound->program));
   if (bound->program.scratch_bytes > place.scratch.size()) {
     place.scratch = Memory();

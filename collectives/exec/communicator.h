@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +36,8 @@ struct CommunicatorOptions {
   Settings settings;          // rank, ranks, secret and listen_host are filled in by create()
   int in_flight = 1;          // calls that may be in flight at once, 1..4; each has channels of its own
   std::shared_ptr<const Selector> selector;  // answers "auto"; null: the cost model's defaults
+  // Put around every transport that is made, where it is given: tests make transports fail with it.
+  std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)> around;
 };
 
 struct Call {

@@ -18,7 +18,7 @@ namespace gradrail {
 class Ranks {
  public:
   explicit Ranks(int ranks, const std::string& inner, const std::string& outer = "", int ranks_per_host = 0,
-                 int in_flight = 1)
+                 int in_flight = 1, const std::function<void(int rank, CommunicatorOptions& options)>& change = {})
       : hub_(std::make_shared<LocalHub>()) {
     std::vector<Member> members;
     for (int rank = 0; rank < ranks; ++rank) members.push_back({rank, "here", "127.0.0.1", 1000 + rank});
@@ -30,6 +30,7 @@ class Ranks {
       options.ranks_per_host = ranks_per_host;
       options.in_flight = in_flight;
       options.settings.hub = hub_;
+      if (change) change(rank, options);
       auto communicator = Communicator::open(options, members, rank);
       if (!communicator) {
         ADD_FAILURE() << "rank " << rank << ": " << communicator.error().message;
