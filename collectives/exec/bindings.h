@@ -1,0 +1,67 @@
+// What a communicator has bound so far: plans by shape, and their bindings by what calls must share to share one.
+// Private to the communicator's sources.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "collectives/exec/communicator.h"
+
+namespace gradrail {
+
+struct Communicator::Bound {
+  Ran ran;
+  BoundProgram program;
+  std::unique_ptr<Execution> execution;
+};
+
+struct Communicator::Bindings {
+  struct Key {
+    Collective collective;
+    std::uint64_t count;
+    Type type;
+    ReduceOp op;
+    int root;
+    bool in_place;
+    int lanes;
+    int pieces;
+    std::size_t place;
+    bool direct;  // the output is memory that peers reach themselves
+    std::string algorithm;
+  };
+  // A call finds its binding without making a Key.
+  struct Lookup {
+    const Call& call;
+    std::size_t place;
+    bool direct;
+  };
+
+  static auto fields(const auto& key, std::size_t place, bool direct) {
+    return std::make_tuple(key.count, place, direct, key.collective, key.type, key.op, key.root, key.in_place,
+                           key.lanes, key.pieces, std::string_view(key.algorithm));
+  }
+  static auto fields(const Key& key) { return fields(key, key.place, key.direct); }
+  static auto fields(const Lookup& lookup) { return fields(lookup.call, lookup.place, lookup.direct); }
+  [[nodiscard]] static bool same(const Lookup& a, const Key& b) {
+    const Call& call = a.call;
+    return call.count == b.count && a.place == b.place && a.direct == b.direct && call.collective == b.collective &&
+           call.type == b.type && call.op == b.op && call.root == b.root && call.in_place == b.in_place &&
+           call.lanes == b.lanes && call.pieces == b.pieces && call.algorithm == b.algorithm;
+  }
+  struct Less {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const { return fields(a) < fields(b); }
+  };
+
+  std::map<Key, std::unique_ptr<Bound>, Less> all;
+  std::map<std::string, Program> programs;  // by algorithm and shape; many sizes share one
+  // The binding used last is looked at first.
+  const Key* last_key = nullptr;
+  Bound* last = nullptr;
+};
+
+}  // namespace gradrail
