@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -54,6 +55,7 @@ void open_standard_streams() {
 
 int main(int argc, char** argv) {
   open_standard_streams();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of writing, with a sentence
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {  // a library's; nothing of ours throws

@@ -172,7 +172,7 @@ class Block {
   Result<void> take_sample(std::size_t index) {
     const int batch = outcomes_[index].batch;
     buffers_.before_sample();
-    GRADRAIL_TRY(everyone_is_here());
+    GRADRAIL_TRY(buffers_.flushes() ? everyone_is_here() : communicator_.barrier(soon()));
     const auto begin = Clock::now();
     for (int i = 0; i < batch; ++i) GRADRAIL_TRY(once(cases_[index]));
     samples_[index].push_back(microseconds_since(begin) / batch);
