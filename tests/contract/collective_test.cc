@@ -5,35 +5,20 @@
 
 #include <cstring>
 
+#include "bench/measure/buffers.h"
 #include "bench/measure/payload.h"
 #include "tests/contract/ranks.h"
 
 namespace gradrail {
 namespace {
 
-struct Buffers {
-  std::vector<std::byte> in_bytes, out_bytes;  // plain memory
-  Memory in, out;
-  std::size_t in_size = 0, out_size = 0;
-};
-
-std::size_t buffer_size(Store store, const Call& call, int rank, int ranks) {
-  Shape shape;
-  shape.collective = call.collective;
-  shape.ranks = ranks;
-  shape.root = call.root;
-  const auto n = static_cast<std::uint32_t>(ranks);
-  const std::uint64_t total = call.count * (is_blocked(call.collective) ? n : 1);
-  return static_cast<std::size_t>(window_of(store, shape, rank, n).count) * total / n * size_of(call.type);
-}
-
 // Runs one call on this rank with fresh data and says how many elements of the output are wrong.
 Result<std::uint64_t> run_checked(Communicator& communicator, Call call, bool registered, std::uint64_t seed) {
   const int rank = communicator.rank();
   const int ranks = communicator.ranks();
   const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root, seed);
-  const std::size_t in_size = buffer_size(Store::in, call, rank, ranks);
-  const std::size_t out_size = buffer_size(Store::out, call, rank, ranks);
+  const std::size_t in_size = Buffers::in_bytes(call, rank, ranks);
+  const std::size_t out_size = Buffers::out_bytes(call, rank, ranks);
   const std::size_t block = call.count * size_of(call.type);
 
   std::vector<std::byte> plain_in(in_size), plain_out(std::max(in_size, out_size));

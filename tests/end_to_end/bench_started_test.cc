@@ -43,7 +43,8 @@ TEST_F(BenchByMpirun, Sweeps) {
 }
 
 TEST_F(BenchByMpirun, ChecksOptionsForItsOwnNumberOfRanks) {
-  EXPECT_EQ(mpirun(2, words("bench --topology 2x1 -a ring -b 8 -e 8 --iters 1")).code, 0);
+  const auto fits = mpirun(2, words("bench --topology 2x1 -a ring -b 8 -e 8 --iters 1"));
+  EXPECT_EQ(fits.code, 0) << fits.err;
   const auto other = mpirun(3, words("bench --topology 2x2 -a ring -b 8 -e 8 --iters 1"));
   EXPECT_EQ(other.code, 2);
   EXPECT_EQ(count_of(other.err, "gradrail: "), 1u) << other.err;

@@ -7,9 +7,12 @@
 
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
+#include <thread>
 
 #include "transports/socket.h"
 
@@ -62,8 +65,25 @@ class PmixClient final : public Pmix {
     return {};
   }
 
-  // Without a fence: whoever is late keeps nobody else, and rank 0 can name it.
+  // Without a fence: whoever is late keeps nobody else, and rank 0 can name it. A server that is asked while rank 0
+  // publishes may say that there is nothing, so that answer only means "not yet".
   [[nodiscard]] Result<std::string> get(Deadline deadline) override {
+    constexpr auto k_pause = std::chrono::milliseconds(20);
+    for (;;) {
+      GRADRAIL_ASSIGN(auto text, ask(deadline));
+      if (text) return std::move(*text);
+      if (deadline.passed()) return not_published();
+      std::this_thread::sleep_for(k_pause);
+    }
+  }
+
+ private:
+  [[nodiscard]] static tl::unexpected<Error> not_published() {
+    return fail(Code::timed_out, "rank 0 has not published its address through PMIx", 0);
+  }
+
+  // Asks once; nothing if the server knows of nothing.
+  [[nodiscard]] Result<std::optional<std::string>> ask(Deadline deadline) const {
     struct Answer {
       std::mutex mutex;
       std::condition_variable came;
@@ -90,14 +110,12 @@ class PmixClient final : public Pmix {
       return pmix_fails("asking for rank 0's address", status);
     }
     std::unique_lock lock(answer->mutex);
-    if (!answer->came.wait_until(lock, deadline.when(), [&] { return answer->done; })) {
-      return fail(Code::timed_out, "rank 0 has not published its address through PMIx", 0);
-    }
+    if (!answer->came.wait_until(lock, deadline.when(), [&] { return answer->done; })) return not_published();
+    if (answer->status == PMIX_ERR_NOT_FOUND) return std::nullopt;
     if (answer->status != PMIX_SUCCESS) return pmix_fails("asking for rank 0's address", answer->status);
     return answer->text;
   }
 
- private:
   [[nodiscard]] Result<std::uint32_t> job_number(const char* key) const {
     pmix_proc_t everyone;
     PMIX_LOAD_PROCID(&everyone, self_.nspace, PMIX_RANK_WILDCARD);
