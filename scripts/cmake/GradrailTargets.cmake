@@ -31,6 +31,13 @@ function(gradrail_use target part)
   endif()
 endfunction()
 
+# What tests know of the build.
+function(gradrail_test_definitions target)
+  target_compile_definitions(${target} PRIVATE
+    GRADRAIL_BINARY="$<TARGET_FILE:gradrail>" GRADRAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    GRADRAIL_HAVE_PMIX=${GRADRAIL_HAVE_PMIX} GRADRAIL_MPIRUN="${GRADRAIL_MPIRUN}")
+endfunction()
+
 # gradrail_tests(NAME folder LINK libraries... [SERIAL]): one GoogleTest program from all *_test.cc (and other *.cc) of
 # the folder. SERIAL: its tests start many processes or measure resources, and run one at a time.
 function(gradrail_tests name folder)
@@ -44,9 +51,7 @@ function(gradrail_tests name folder)
   endif()
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE
-    GRADRAIL_BINARY="$<TARGET_FILE:gradrail>" GRADRAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-    GRADRAIL_HAVE_PMIX=${GRADRAIL_HAVE_PMIX} GRADRAIL_MPIRUN="${GRADRAIL_MPIRUN}")
+  gradrail_test_definitions(${name})
   add_dependencies(${name} gradrail)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${folder}
                        $<$<BOOL:${ARG_SERIAL}>:RUN_SERIAL> $<$<BOOL:${ARG_SERIAL}>:TRUE>)
