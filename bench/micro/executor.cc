@@ -108,6 +108,9 @@ class ByHand {
     next_.resize(n);
     previous_.resize(n);
     regions_.resize(n);
+    states_.resize(n);
+    sends_.resize(n);
+    receives_.resize(n);
     on_all(ranks, [&](int rank) {
       const auto i = static_cast<std::size_t>(rank);
       const int next = (rank + 1) % ranks;
@@ -126,74 +129,81 @@ class ByHand {
     regions_.clear();
   }
 
-  // Everyone sends all it has, and adds what comes.
-  void exchange() {
-    const std::size_t bytes = count_ * sizeof(float);
-    for (std::size_t i = 0; i < regions_.size(); ++i) {
-      ok(next_[i]->send({regions_[i].get(), 0, bytes}));
-      ok(next_[i]->recv_in_place(bytes));
+  // One collective, every rank polled in turn until all are done: the way the executor is driven, too.
+  void once(bool ring) {
+    std::fill(states_.begin(), states_.end(), State{});
+    for (bool all = false; !all;) {
+      all = true;
+      for (std::size_t rank = 0; rank < states_.size(); ++rank) all &= ring ? poll_ring(rank) : poll_exchange(rank);
     }
-    for (std::size_t i = 0; i < regions_.size(); ++i) add(i, *next_[i], 0, bytes, bytes);
-    ++sends_;
-    drain();
-  }
-
-  // Reduce-scatter, then all-gather, a block a round.
-  void ring() {
-    const std::size_t total = count_ * sizeof(float);
-    const std::size_t block = total / static_cast<std::size_t>(ranks_);
-    const int n = ranks_;
-    const auto offset = [&](int index) { return block * static_cast<std::size_t>((index % n + n) % n); };
-    for (int round = 0; round < n - 1; ++round) {
-      for (int rank = 0; rank < n; ++rank) {
-        const auto i = static_cast<std::size_t>(rank);
-        // The first block is still in the input; later ones are sums in the output.
-        const std::size_t from = round == 0 ? 0 : total;
-        ok(next_[i]->send({regions_[i].get(), from + offset(rank - round), block}));
-        ok(previous_[i]->recv_in_place(block));
-      }
-      for (int rank = 0; rank < n; ++rank) {
-        const std::size_t at = offset(rank - round - 1);
-        add(static_cast<std::size_t>(rank), *previous_[static_cast<std::size_t>(rank)], at, total + at, block);
-      }
-      ++receives_;
-    }
-    for (int round = 0; round < n - 1; ++round) {
-      for (int rank = 0; rank < n; ++rank) {
-        const auto i = static_cast<std::size_t>(rank);
-        ok(next_[i]->send({regions_[i].get(), total + offset(rank + 1 - round), block}));
-        ok(previous_[i]->recv({regions_[i].get(), total + offset(rank - round), block}));
-      }
-      ++receives_;
-      for (const auto& endpoint : previous_)
-        while (endpoint->recvs_done() < receives_) progress();
-    }
-    sends_ += 2 * static_cast<std::uint64_t>(n - 1);
-    drain();
   }
 
  private:
-  void progress() {
-    for (auto& transport : transports_) transport->progress();
+  // Where a rank is within its collective.
+  struct State {
+    int round = 0;
+    bool posted = false;    // this round's messages
+    std::size_t added = 0;  // bytes of this round's message
+  };
+
+  // Sends all it has, and adds what comes. True once done.
+  bool poll_exchange(std::size_t rank) {
+    State& state = states_[rank];
+    Endpoint& peer = *next_[rank];
+    const std::size_t bytes = count_ * sizeof(float);
+    if (!state.posted) {
+      ok(peer.send({regions_[rank].get(), 0, bytes}));
+      ok(peer.recv_in_place(bytes));
+      ++sends_[rank];
+      state.posted = true;
+    }
+    transports_[rank]->progress();
+    if (state.added < bytes) add(rank, peer, 0, bytes, bytes);
+    return state.added == bytes && peer.sends_done() == sends_[rank];
   }
+
+  // Reduce-scatter, then all-gather, a block a round. True once done.
+  bool poll_ring(std::size_t rank) {
+    State& state = states_[rank];
+    const int n = ranks_;
+    const int me = static_cast<int>(rank);
+    Endpoint& next = *next_[rank];
+    Endpoint& previous = *previous_[rank];
+    const std::size_t total = count_ * sizeof(float);
+    const std::size_t block = total / static_cast<std::size_t>(n);
+    const auto offset = [&](int index) { return block * static_cast<std::size_t>((index % n + n) % n); };
+    for (; state.round < 2 * (n - 1); ++state.round, state.posted = false, state.added = 0) {
+      const bool reducing = state.round < n - 1;
+      // The first block is still in the input; later ones are in the output.
+      const std::size_t from = (state.round == 0 ? 0 : total) + offset(me - state.round);
+      const std::size_t to = offset(me - state.round - 1);
+      if (!state.posted) {
+        ok(next.send({regions_[rank].get(), from, block}));
+        ++sends_[rank];
+        ok(reducing ? previous.recv_in_place(block) : previous.recv({regions_[rank].get(), total + to, block}));
+        ++receives_[rank];
+        state.posted = true;
+      }
+      transports_[rank]->progress();
+      if (reducing) add(rank, previous, to, total + to, block);
+      if (previous.recvs_done() < receives_[rank]) return false;
+    }
+    transports_[rank]->progress();
+    return next.sends_done() == sends_[rank];
+  }
+
+  // Adds what has come of a message of `bytes`.
   void add(std::size_t rank, Endpoint& from, std::size_t own, std::size_t to, std::size_t bytes) {
     static const ReduceFn sum = reduce_function(Type::f32, ReduceOp::sum);
+    std::size_t& at = states_[rank].added;
     std::byte* base = regions_[rank]->buffer().data;
-    for (std::size_t at = 0; at < bytes;) {
+    while (at < bytes) {
       const auto part = from.readable();
-      if (part.empty()) {
-        progress();
-        continue;
-      }
+      if (part.empty()) return;
       sum(base + to + at, base + own + at, part.data(), part.size() / sizeof(float));
       from.consume(part.size());
       at += part.size();
     }
-  }
-  // Until everyone's sends are complete: the executor promises that, too.
-  void drain() {
-    for (const auto& endpoint : next_)
-      while (endpoint->sends_done() < sends_) progress();
   }
 
   int ranks_;
@@ -203,8 +213,9 @@ class ByHand {
   std::vector<std::unique_ptr<Region>> regions_;
   std::vector<std::unique_ptr<Endpoint>> next_;
   std::vector<std::unique_ptr<Endpoint>> previous_;  // null where it is the same as next
-  std::uint64_t sends_ = 0;                          // posted so far on each `next_`
-  std::uint64_t receives_ = 0;                       // of the ring, on each `previous_`
+  std::vector<State> states_;
+  std::vector<std::uint64_t> sends_;     // posted so far on each `next_`
+  std::vector<std::uint64_t> receives_;  // posted so far on each `previous_`
 };
 
 double median(std::vector<double> values) {
@@ -224,7 +235,7 @@ void compare(benchmark::State& state, int ranks, const char* transport, const ch
   ByExecutor executor(ranks, transport, algorithm, count);
   ByHand hand(ranks, transport, count);
   std::vector<double> by_executor, by_hand;
-  const auto hand_once = [&] { ring ? hand.ring() : hand.exchange(); };
+  const auto hand_once = [&] { hand.once(ring); };
   for (auto _ : state) {
     by_hand.push_back(batch_ns(ranks, hand_once));
     by_executor.push_back(batch_ns(ranks, [&] { executor.once(); }));

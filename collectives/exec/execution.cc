@@ -58,12 +58,15 @@ bool Execution::progress() {
 
 bool Execution::advance(Lane& lane) {
   bool moved = false;
-  for (bool again = true; again;) {
-    again = start_steps(lane);
-    if (lane.oldest < lane.next) again |= complete_oldest(lane);
-    if (lane.open_streams < lane.next) again |= stream_out(lane);
-    if (lane.oldest_send < lane.next) again |= complete_sends(lane);
-    moved |= again;
+  for (bool completed = true; completed;) {
+    moved |= start_steps(lane);
+    completed = false;
+    if (lane.oldest < lane.next) completed |= complete_oldest(lane);
+    if (lane.open_streams < lane.next) completed |= stream_out(lane);
+    if (lane.oldest_send < lane.next) completed |= complete_sends(lane);
+    moved |= completed;
+    // Only what has completed lets more start.
+    if (lane.next == lane.steps->size()) break;
   }
   return moved;
 }
@@ -222,6 +225,10 @@ bool Execution::stream_in(const BoundStep& step) {
 // Outputs that had no room when their block was combined get it from the result. Inputs never wait for outputs: a ring
 // of ranks that each waited for the next one's room would never end.
 bool Execution::stream_out(Lane& lane) {
+  if (program_.stream_outputs == 0) {
+    lane.open_streams = lane.oldest;
+    return false;
+  }
   bool moved = false;
   const auto written = [&](const BoundStep& step) {
     for (std::size_t i = 0; i < step.outputs; ++i)
