@@ -276,10 +276,19 @@ inline Process launch_ranks(int ranks, const std::string& scene, Process::Settin
   return Process({"/proc/self/exe"}, settings);
 }
 
-// A port that nobody listens on, at least a moment ago.
-inline int free_port() {
-  const auto listener = listen_tcp("127.0.0.1", 0);
-  return listener ? local_port(listener->get()).value_or(0) : 0;
+// The first of `count` free ports in a row. Below the range that the system gives to outgoing connections, of this test
+// or any other, so that none of them takes one before it is used.
+inline int free_port(int count = 1) {
+  constexpr int k_first = 15000;
+  constexpr int k_range = 15000;
+  static int tried = static_cast<int>(::getpid()) * 31;
+  for (int attempt = 0; attempt < k_range; ++attempt) {
+    const int port = k_first + ++tried % k_range;
+    bool free = true;
+    for (int i = 0; i < count && free; ++i) free = listen_tcp("127.0.0.1", port + i).has_value();
+    if (free) return port;
+  }
+  return 0;
 }
 
 }  // namespace gradrail::test

@@ -47,9 +47,10 @@ TEST(Rendezvous, RanksOfTorchrunMeetAndConverse) {
 }
 
 TEST(Rendezvous, TheAgentsPortIsLeftAlone) {
-  const auto agent = listen_tcp("127.0.0.1", 0);
+  const int port = free_port(2);  // the agent's, and the one behind it for the ranks
+  const auto agent = listen_tcp("127.0.0.1", port);
   ASSERT_TRUE(agent);
-  const Job job{.ranks = 2, .port = local_port(agent->get()).value()};
+  const Job job{.ranks = 2, .port = port};
   auto all = job.start_all("converse", {{"TORCHELASTIC_USE_AGENT_STORE", "True"}});
   for (auto& one : all) EXPECT_EQ(one.wait(k_limit), 0) << one.err();
 }
