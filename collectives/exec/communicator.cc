@@ -238,12 +238,13 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
       idle = 0;
       // A trickle that never ends is no reason to miss the deadline.
       if (++round % 1024 != 0) continue;
+    } else if (++idle < spins) {
+      continue;
     }
-    if (++idle < spins && round % 1024 != 0) continue;
     if (place.bound == nullptr) break;
     if (const Error* error = place.bound->execution->failure()) return poison(*error);
     if (deadline.passed()) return poison(overdue(index));
-    transports_[0]->wait(may_sleep && idle > k_spins_before_sleep ? Seconds(1e-3) : Seconds(0));
+    if (idle > 0) transports_[0]->wait(may_sleep && idle > k_spins_before_sleep ? Seconds(1e-3) : Seconds(0));
   }
   return {};
 }
