@@ -4,16 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
+#include <array>
 #include <cstdio>
 #include <memory>
 #include <optional>
-#include <set>
 
-#include "bench/command/axes.h"
-#include "bench/command/job.h"
-#include "bench/command/run_record.h"
-#include "bench/measure/placement.h"
+#include "bench/command/measuring.h"
+#include "bench/command/outputs.h"
+#include "bench/measure/machine.h"
 #include "bench/measure/selectors.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
@@ -28,57 +26,37 @@ namespace gradrail {
 
 namespace {
 
-struct Outputs {
-  std::string json;
+struct BenchTexts {
+  MeasuringTexts measuring;
+  TableTexts table;
   std::string csv;
   std::string trace;
   std::string svg;
-};
 
-struct BenchTexts {
-  AxisTexts axes;
-  TableTexts table;
-  Outputs outputs;
-};
-
-// An output that cannot be written is said before anything is measured; what an earlier run left there stays until this
-// one begins.
-Result<void> try_outputs(const Outputs& outputs) {
-  std::set<std::string> taken;
-  for (const std::string* path : {&outputs.json, &outputs.csv, &outputs.trace, &outputs.svg}) {
-    if (path->empty()) continue;
-    GRADRAIL_TRY(OutputFile::can_create(*path));
-    if (!taken.insert(*path).second)
-      return fail(Code::bad_usage, fmt::format("two outputs cannot go to one file, '{}'", *path));
+  [[nodiscard]] std::array<Output, 4> outputs() const {
+    return {{{"--json", &measuring.json}, {"--csv", &csv}, {"--trace", &trace}, {"--svg", &svg}}};
   }
-  return {};
-}
-
-// Everything printed so far is out.
-Result<void> flush_stdout() {
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
-  return fail_errno("writing to standard output", errno);
-}
+};
 
 // Rank 0's side: everything that people and files get to see.
 class Reporter : public SweepListener {
  public:
-  Reporter(const SweepOptions& options, const Outputs& outputs, Run run, std::string_view origin)
-      : options_(options), outputs_(outputs), run_(std::move(run)), table_(table_options(options, origin)) {
+  Reporter(const SweepOptions& options, const BenchTexts& texts, Run run, std::string_view origin)
+      : options_(options), texts_(texts), run_(std::move(run)), table_(table_options(options, origin)) {
     for (const Planner* planner : planners()) simplest_first_.emplace_back(planner->name);
   }
 
   Result<void> begin() override {
     const Run& run = run_;
-    if (!outputs_.json.empty()) {
-      GRADRAIL_ASSIGN(json_, RecordWriter::create(outputs_.json));
+    if (!texts_.measuring.json.empty()) {
+      GRADRAIL_ASSIGN(json_, RecordWriter::create(texts_.measuring.json));
       GRADRAIL_TRY(json_->write(run));
     }
-    if (!outputs_.csv.empty()) {
-      GRADRAIL_ASSIGN(csv_, CsvWriter::create(outputs_.csv));
+    if (!texts_.csv.empty()) {
+      GRADRAIL_ASSIGN(csv_, CsvWriter::create(texts_.csv));
     }
-    if (!outputs_.trace.empty()) {
-      GRADRAIL_ASSIGN(trace_, TraceWriter::create(outputs_.trace));
+    if (!texts_.trace.empty()) {
+      GRADRAIL_ASSIGN(trace_, TraceWriter::create(texts_.trace));
     }
     const Machine& m = run.machine;
     fmt::print("# gradrail {} {}, {} ranks on {} host{}: {} ({}), {} core{}\n", run.build.version, run.build.commit,
@@ -91,15 +69,15 @@ class Reporter : public SweepListener {
       fmt::print("# {} ranks share {} cores: ranks wait for each other's turn, and times show it\n", run.job.ranks,
                  m.cores * run.job.hosts);
     fmt::print(
-        "{} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
+        "# {} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
         "collective\n",
-        options_.buffers == BufferKind::plain ? "# plain" : "# registered",
+        to_string(options_.buffers),
         options_.cache == Cache::hot      ? "hot"
         : options_.cache == Cache::rotate ? "rotating"
                                           : "flushed caches",
         options_.in_place ? "in place" : "out of place");
     fmt::print("{}", with_newline(table_.header()));
-    return flush_stdout();
+    return say({});
   }
 
   Result<void> block(std::span<const Point> points) override {
@@ -117,7 +95,7 @@ class Reporter : public SweepListener {
       if (json_) GRADRAIL_TRY(json_->write(choice));
       choices_.push_back(choice);
     }
-    return flush_stdout();
+    return say({});
   }
 
   Result<void> steps(const Point& point, std::span<const RankStep> steps) override {
@@ -178,10 +156,10 @@ class Reporter : public SweepListener {
     }
     fmt::print("{}", with_newline(summary(choices_, points_, limits, bounds)));
     if (trace_) GRADRAIL_TRY(trace_->finish());
-    if (!outputs_.svg.empty()) GRADRAIL_TRY(draw());
-    for (const std::string* path : {&outputs_.json, &outputs_.csv, &outputs_.trace, &outputs_.svg})
-      if (!path->empty()) fmt::print("# wrote {}\n", *path);
-    GRADRAIL_TRY(flush_stdout());
+    if (!texts_.svg.empty()) GRADRAIL_TRY(draw());
+    for (const Output& output : texts_.outputs())
+      if (!output.path->empty()) fmt::print("# wrote {}\n", *output.path);
+    GRADRAIL_TRY(say({}));
     if (wrong_) return fail(Code::malformed, "some results were wrong; see the #wrong column");
     if (std::none_of(points_.begin(), points_.end(), [](const Point& point) { return point.time_us.has_value(); }))
       return fail(Code::unsupported, points_.empty() || !points_.front().error
@@ -218,12 +196,12 @@ class Reporter : public SweepListener {
     std::vector<Point> shown;
     for (const Point& point : points_)
       if (point.collective == first) shown.push_back(point);
-    GRADRAIL_ASSIGN(auto file, OutputFile::create(outputs_.svg));
+    GRADRAIL_ASSIGN(auto file, OutputFile::create(texts_.svg));
     return file.write(chart_svg(shown, chart));
   }
 
   const SweepOptions& options_;
-  const Outputs& outputs_;
+  const BenchTexts& texts_;
   Run run_;
   Table table_;
   Progress progress_;
@@ -237,17 +215,15 @@ class Reporter : public SweepListener {
   bool wrong_ = false;
 };
 
-Result<void> bench(Bootstrap& bootstrap, const BenchTexts& texts, const std::vector<std::string>& argv) {
-  GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.axes, bootstrap.ranks()));
-  options.trace = !texts.outputs.trace.empty();
+Result<void> bench(MeasuringRank& rank, const BenchTexts& texts) {
+  Bootstrap& bootstrap = rank.bootstrap;
+  GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.measuring.axes, bootstrap.ranks()));
+  options.trace = !texts.trace.empty();
   options.table_name = texts.table.path;
-  // Both look at the machine before this rank is bound to a core.
-  GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table));
-  const Run run = describe_run(bootstrap, argv);
-  GRADRAIL_ASSIGN(const Placement placement, place_rank(bootstrap));
-  options.cores = placement.cores;
+  GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine));
+  options.cores = rank.placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
-  Reporter reporter(options, texts.outputs, run, bootstrap.origin());
+  Reporter reporter(options, texts, rank.run, bootstrap.origin());
   GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));
   return reporter.finish();
 }
@@ -259,7 +235,7 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
   CLI::App* app = parent.add_subcommand("bench",
                                         "Sweep sizes, algorithms, transports and topologies; check every point; "
                                         "choose the best for each size");
-  add_axis_options(*app, texts->axes);
+  add_measuring_options(*app, texts->measuring);
   const std::string what = "What to measure";
   app->add_option("--table", texts->table.path,
                   "Decision table that answers auto, made by gradrail tune; default: the "
@@ -270,20 +246,17 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group(what)
       ->capture_default_str();
   const std::string where = "Where results go";
-  app->add_option("--json", texts->outputs.json, "Records with every sample, one JSON object a line")->group(where);
-  app->add_option("--csv", texts->outputs.csv, "One row a point")->group(where);
-  app->add_option("--trace", texts->outputs.trace, "Chrome/Perfetto trace of one call of each point")->group(where);
-  app->add_option("--svg", texts->outputs.svg, "A chart of time and bus bandwidth by size")->group(where);
+  app->add_option("--csv", texts->csv, "One row a point")->group(where);
+  app->add_option("--trace", texts->trace, "Chrome/Perfetto trace of one call of each point")->group(where);
+  app->add_option("--svg", texts->svg, "A chart of time and bus bandwidth by size")->group(where);
   return {app, [texts, argv] {
-            JobOptions job;
-            job.ranks = texts->axes.ranks;
-            job.argv = argv;
             const auto before = [&](int ranks) -> Result<void> {
-              GRADRAIL_TRY(parse_axes(texts->axes, ranks));
-              GRADRAIL_TRY(open_table(texts->table, false));
-              return try_outputs(texts->outputs);
+              GRADRAIL_TRY(parse_axes(texts->measuring.axes, ranks));
+              GRADRAIL_TRY(open_table(texts->table, describe_machine(), false));
+              return can_write(texts->outputs());
             };
-            return run_as_job(job, before, [&](Bootstrap& bootstrap) { return bench(bootstrap, *texts, argv); });
+            return measure_as_job(texts->measuring, argv, before,
+                                  [&](MeasuringRank& rank) { return bench(rank, *texts); });
           }};
 }
 

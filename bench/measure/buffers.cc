@@ -33,6 +33,17 @@ std::size_t bytes_of(Store store, const Call& call, int rank, int ranks) {
 
 }  // namespace
 
+std::string_view to_string(BufferKind kind) { return kind == BufferKind::plain ? "plain" : "registered"; }
+
+std::string_view to_string(Cache cache) {
+  switch (cache) {
+    case Cache::hot: return "hot";
+    case Cache::rotate: return "rotate";
+    case Cache::flush: return "flush";
+  }
+  return {};
+}
+
 std::size_t Buffers::in_bytes(const Call& call, int rank, int ranks) { return bytes_of(Store::in, call, rank, ranks); }
 std::size_t Buffers::out_bytes(const Call& call, int rank, int ranks) {
   return bytes_of(Store::out, call, rank, ranks);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "collectives/exec/communicator.h"
@@ -19,6 +20,9 @@ enum class Cache : std::uint8_t {
   rotate,  // the next buffers for every call, from arenas far larger than the caches
   flush,   // the same buffers, the caches overwritten before every sample
 };
+
+[[nodiscard]] std::string_view to_string(BufferKind kind);  // "plain", "registered"
+[[nodiscard]] std::string_view to_string(Cache cache);      // "hot", "rotate", "flush"
 
 class Buffers {
  public:

@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <system_error>
 
-#include "bench/measure/machine.h"
 #include "collectives/select/cost_selector.h"
 #include "transports/base/fd.h"
 
@@ -42,7 +41,7 @@ Result<std::string> read_file(const std::string& path) {
 
 }  // namespace
 
-Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, bool loud) {
+Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, const Machine& here, bool loud) {
   if (texts.on_foreign != "refuse" && texts.on_foreign != "warn")
     return fail(Code::bad_usage, fmt::format("--on-foreign-table is refuse or warn, not '{}'", texts.on_foreign));
   if (texts.path.empty()) return nullptr;
@@ -51,7 +50,6 @@ Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts,
   if (!table)
     return fail(Code::bad_usage, fmt::format("the table '{}' is damaged: {}; make it again with gradrail tune --table",
                                              texts.path, table.error().message));
-  const Machine here = describe_machine();
   if (const auto other = foreign(table->origin, here.cpu_model, here.cores)) {
     if (texts.on_foreign == "refuse")
       return fail(Code::bad_usage,
@@ -64,11 +62,12 @@ Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts,
   return std::make_shared<const DecisionTable>(*std::move(table));
 }
 
-Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts) {
+Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts,
+                                                         const Machine& here) {
   if (texts.path.empty()) return nullptr;
   std::string text;
   if (bootstrap.rank() == 0) {
-    GRADRAIL_ASSIGN(const auto table, open_table(texts, true));
+    GRADRAIL_ASSIGN(const auto table, open_table(texts, here, true));
     text = format_table(*table);
   }
   GRADRAIL_ASSIGN(const Bytes bytes,

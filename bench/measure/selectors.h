@@ -8,6 +8,7 @@
 #include "bench/measure/link.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/select/table.h"
+#include "results/record.h"
 #include "transports/bootstrap.h"
 
 namespace gradrail {
@@ -18,12 +19,14 @@ struct TableTexts {
   std::string on_foreign = "refuse";  // or "warn"
 };
 
-// Reads and checks the table file; nothing to do without one. Warnings go to standard error if `loud`. Errors, all
-// bad_usage with the file's name: it cannot be read, is damaged, or was made on other hardware and on_foreign is
-// "refuse".
-[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, bool loud);
+// Reads and checks the table file, to be used on the machine `here`; nothing to do without one. Warnings go to standard
+// error if `loud`. Errors, all bad_usage with the file's name: it cannot be read, is damaged, or was made on other
+// hardware and on_foreign is "refuse".
+[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts, const Machine& here,
+                                                                      bool loud);
 // Rank 0 opens it, and all ranks get what it read. Collective. Null without a table.
-[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts);
+[[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts,
+                                                                       const Machine& here);
 
 // Stands in a communicator's options for a selector that can only be made once the communicator is there. One thread.
 class LateSelector : public Selector {

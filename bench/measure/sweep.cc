@@ -5,10 +5,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "bench/measure/point.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
-#include "bench/measure/statistics.h"
-#include "collectives/select/cost_selector.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -200,9 +199,10 @@ class Sweep {
     }
     if (listener_ == nullptr && !options_.trace) return {};
 
+    const Setting setting = setting_of(group);
     std::vector<Point> points;
     for (std::size_t i = 0; i < calls.size(); ++i) {
-      points.push_back(point_of(group, c, calls[i], outcomes[i]));
+      points.push_back(point_of(setting, calls[i], outcomes[i]));
       points.back().phase = phase;
     }
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
@@ -212,47 +212,17 @@ class Sweep {
     return {};
   }
 
-  Point point_of(const Communicator& group, const Case& c, const Call& call, const Outcome& outcome) const {
-    Point point;
-    point.collective = to_string(c.collective);
-    point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
-    if (call.algorithm == "auto") point.requested = "auto";
-    point.transport = group.transport_name();
-    point.topology = group.hosts() * group.ranks_per_host() == group.ranks()
-                         ? to_string(Topology{group.hosts(), group.ranks_per_host()})
-                         : fmt::format("{}xuneven", group.hosts());
-    point.ranks = group.ranks();
-    point.bytes = c.bytes;
-    point.count = c.count;
-    point.type = to_string(c.type);
-    if (reduces(c.collective)) point.op = to_string(c.op);
-    if (has_root(c.collective)) point.root = call.root;
-    point.in_place = call.in_place;
-    point.buffers = options_.buffers == BufferKind::plain ? "plain" : "registered";
-    point.cache = options_.cache == Cache::hot ? "hot" : options_.cache == Cache::rotate ? "rotate" : "flush";
-    if (outcome.refused) {
-      point.error = outcome.refused->message;
-      return point;
-    }
-    const Question question{c.collective,           static_cast<std::uint64_t>(c.bytes),
-                            group.ranks(),          group.ranks_per_host(),
-                            group.transport_name(), call.in_place};
-    const Selection ran{outcome.ran.algorithm, outcome.ran.lanes, outcome.ran.pieces};
-    if (const auto seconds = predict(ran, question, links_.model, call.root)) point.model_us = *seconds * 1e6;
-    point.path = outcome.path;
-    point.lanes = outcome.ran.lanes;
-    point.chunks = static_cast<int>(outcome.ran.chunks);
-    if (options_.rules.check) point.wrong = static_cast<std::int64_t>(outcome.wrong);
-    if (outcome.wrong > 0) {
-      point.error = fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
-      return point;
-    }
-    point.samples_us = outcome.samples_us;
-    if (point.samples_us.empty()) return point;
-    point.time_us = summarise(point.samples_us, outcome.batch);
-    point.algbw_gbs = static_cast<double>(c.bytes) / point.time_us->median * 1e-3;
-    point.busbw_gbs = point.algbw_gbs * bus_factor(c.collective, group.ranks());
-    return point;
+  [[nodiscard]] Setting setting_of(const Communicator& group) const {
+    return {group.transport_name(),
+            group.hosts() * group.ranks_per_host() == group.ranks()
+                ? to_string(Topology{group.hosts(), group.ranks_per_host()})
+                : fmt::format("{}xuneven", group.hosts()),
+            group.ranks(),
+            group.ranks_per_host(),
+            options_.buffers,
+            options_.cache,
+            options_.rules.check,
+            links_.model};
   }
 
   // Rank 0 probes the machine while the others wait, asleep.

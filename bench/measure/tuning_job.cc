@@ -131,11 +131,15 @@ class TuningJob {
     return call;
   }
 
-  Result<std::vector<Outcome>> obey(Communicator& group, Buffers& buffers, Collective collective,
-                                    const Command& command) {
+  std::vector<Call> calls_of(Collective collective, const Command& command) const {
     std::vector<Call> calls;
     for (const Selection& selection : command.selections)
       calls.push_back(call_of(collective, command.count, selection));
+    return calls;
+  }
+
+  Result<std::vector<Outcome>> obey(Communicator& group, Buffers& buffers, const std::vector<Call>& calls,
+                                    const Command& command) {
     MeasureRules rules = axes_.rules;
     rules.time_per_point = Seconds(command.time_per_point);
     rules.seed = command.seed;
@@ -147,7 +151,7 @@ class TuningJob {
       GRADRAIL_ASSIGN(const Bytes bytes, bootstrap_.broadcast({}, Deadline::after(k_command_wait)));
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
-      GRADRAIL_TRY(obey(group, buffers, collective, command));
+      GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
   }
 
@@ -161,6 +165,7 @@ class TuningJob {
     const auto unit =
         static_cast<std::int64_t>(size_of(axes_.types.front())) * (is_blocked(collective) ? group.ranks() : 1);
     const auto grid = whole_multiples(axes_.sizes, unit);
+    links_ = selectors.links.model;
     GRADRAIL_TRY(listener_->begin_case(question, selectors.links));
 
     // What is left of the budget is shared by the cases that are left.
@@ -205,30 +210,26 @@ class TuningJob {
   Result<std::vector<std::vector<double>>> measure_in_one_phase(Communicator& group, Buffers& buffers,
                                                                 const Question& question, std::int64_t bytes,
                                                                 bool held_out, Command& command) {
+    const std::vector<Call> calls = calls_of(question.collective, command);
     std::vector<Outcome> outcomes;
     std::string phase;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
       if (!phase_) phase_ = probe_->phase();
       command.seed = ++seed_;
       GRADRAIL_TRY(bootstrap_.broadcast(pack(command), Deadline::after(k_control_wait)));
-      GRADRAIL_ASSIGN(outcomes, obey(group, buffers, question.collective, command));
+      GRADRAIL_ASSIGN(outcomes, obey(group, buffers, calls, command));
       const Phase before = *phase_;
       phase_ = probe_->phase();
       const bool settled = same_phase(before, *phase_);
       phase = settled ? names_.name(*phase_) : "unsettled";
       if (settled) break;
     }
-    TuneListener::Block block{question.collective,
-                              question.transport,
-                              to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
-                              question.ranks,
-                              bytes,
-                              command.count,
-                              held_out,
-                              phase,
-                              command.selections,
-                              outcomes};
-    GRADRAIL_TRY(listener_->block(block));
+    const Setting setting{
+        question.transport, to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
+        question.ranks,     question.ranks_per_host,
+        axes_.buffers,      axes_.cache,
+        axes_.rules.check,  links_};
+    GRADRAIL_TRY(listener_->block({setting, bytes, held_out, phase, command.selections, calls, outcomes}));
     std::vector<std::vector<double>> samples;
     for (Outcome& outcome : outcomes) {
       const bool good = !outcome.refused && outcome.wrong == 0;
@@ -259,6 +260,7 @@ class TuningJob {
   std::optional<Probe> probe_;  // rank 0
   std::optional<Phase> phase_;
   PhaseNames names_;
+  CostModel links_;  // of the case at hand
   Clock::time_point begin_;
   std::size_t cases_ = 0;
   std::size_t done_cases_ = 0;

@@ -9,6 +9,7 @@
 
 #include "bench/measure/block.h"
 #include "bench/measure/link.h"
+#include "bench/measure/point.h"
 #include "bench/measure/sweep.h"
 #include "bench/measure/tuning.h"
 
@@ -37,15 +38,12 @@ class TuneListener {
   // What is measured next; the share of the budget that is spent.
   virtual void next(double fraction_done, const std::string& what) = 0;
   struct Block {
-    Collective collective;
-    std::string transport;
-    std::string topology;
-    int ranks = 1;
+    const Setting& setting;
     std::int64_t bytes = 0;
-    std::int64_t count = 0;
     bool held_out = false;
     std::string phase;
     std::span<const Selection> selections;
+    std::span<const Call> calls;  // of the selections
     std::span<const Outcome> outcomes;
   };
   [[nodiscard]] virtual Result<void> block(const Block& block) = 0;
