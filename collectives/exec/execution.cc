@@ -32,7 +32,8 @@ void Execution::start(MemoryView in, MemoryView out, MemoryView scratch) {
   refused_.reset();
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     lanes_[i] = Lane{};
-    lanes_[i].steps = &program_.lanes[i];
+    lanes_[i].steps = program_.lanes[i].data();
+    lanes_[i].count = static_cast<std::uint32_t>(program_.lanes[i].size());
     running_ += !program_.lanes[i].empty();
   }
 }
@@ -56,95 +57,108 @@ bool Execution::progress() {
   return moved;
 }
 
+// What a step costs here is what the executor costs: the three below are one loop, and are compiled as one.
 bool Execution::advance(Lane& lane) {
   bool moved = false;
   for (bool completed = true; completed;) {
     moved |= start_steps(lane);
-    completed = false;
-    if (lane.oldest < lane.next) completed |= complete_oldest(lane);
+    completed = lane.oldest < lane.next && complete_oldest(lane);
     if (lane.open_streams < lane.next) completed |= stream_out(lane);
-    if (lane.oldest_send < lane.next) completed |= complete_sends(lane);
     moved |= completed;
-    // Only what has completed lets more start.
-    if (lane.next == lane.steps->size()) break;
+    if (lane.next < lane.count) continue;
+    // Nothing is left that a completion could start.
+    if (lane.oldest_send < lane.next) moved |= complete_sends(lane);
+    break;
   }
+  if (times_ != nullptr) moved |= complete_sends(lane);  // so that their times are right
   return moved;
 }
 
-bool Execution::start_steps(Lane& lane) {
-  bool moved = false;
-  while (lane.next < lane.steps->size()) {
-    const BoundStep& step = (*lane.steps)[lane.next];
-    if (step.need_done > lane.done || step.need_sent > lane.sent || !room_for(step) || refused_) break;
-    if (times_ != nullptr) began(step, static_cast<std::size_t>(&lane - lanes_.data()));
-    if (auto posted = post(step); !posted) [[unlikely]] {
-      refused_ = std::move(posted).error();
-      break;
+inline bool Execution::start_steps(Lane& lane) {
+  const std::uint32_t before = lane.next;
+  while (lane.next < lane.count && !refused_) {
+    const BoundStep& step = lane.steps[lane.next];
+    if (step.need_done > lane.done) break;
+    // Sends are looked at only where that matters: most are complete long before.
+    if (step.need_sent > lane.sent && (!complete_sends(lane) || step.need_sent > lane.sent)) break;
+    if (times_ == nullptr) {
+      if (!post(step)) break;
+    } else {
+      const auto now = Clock::now();
+      if (!post(step)) break;
+      began(step, lane, now);
     }
     ++lane.next;
-    moved = true;
     // Local steps are complete once posted; let the watermark see it, as the next step may need just that.
-    if (step.kind == Kind::reduce || step.kind == Kind::copy) (void)complete_oldest(lane);
+    if (step.kind == Kind::reduce || step.kind == Kind::copy) complete_oldest(lane);
   }
-  return moved;
+  return lane.next != before;
 }
 
-bool Execution::room_for(const BoundStep& step) const {
-  for (std::size_t i = 0; i < step.inputs; ++i)
-    if (!input(step, i).can_recv()) return false;
-  for (std::size_t i = 0; i < step.outputs; ++i)
-    if (!output(step, i).can_send()) return false;
-  return true;
+inline bool Execution::accepted(Result<void> posted) {
+  if (posted) [[likely]]
+    return true;
+  refused_ = std::move(posted).error();
+  return false;
 }
 
-Result<void> Execution::post(const BoundStep& step) {
+inline bool Execution::post(const BoundStep& step) {
   switch (step.kind) {
     case Kind::send: {
       Channel& channel = output(step, 0);
-      GRADRAIL_TRY(channel.endpoint->send(slice(channel, step.from_store, step.from, step.bytes)));
+      if (!channel.can_send() ||
+          !accepted(channel.endpoint->send(slice(channel, step.from_store, step.from, step.bytes))))
+        return false;
       tickets_[step.channels] = ++channel.sends;
-      return {};
+      return true;
     }
     case Kind::recv: {
       Channel& channel = input(step, 0);
-      GRADRAIL_TRY(channel.endpoint->recv(slice(channel, step.to_store, step.to, step.bytes)));
+      if (!channel.can_recv() || !accepted(channel.endpoint->recv(slice(channel, step.to_store, step.to, step.bytes))))
+        return false;
       tickets_[step.channels] = ++channel.recvs;
-      return {};
+      return true;
     }
-    case Kind::stream: {
-      streams_[step.state] = Stream{};
-      for (std::size_t i = 0; i < step.inputs; ++i) {
-        Channel& channel = input(step, i);
-        GRADRAIL_TRY(channel.endpoint->recv_in_place(step.bytes));
-        tickets_[step.channels + i] = ++channel.recvs;
-      }
-      for (std::size_t i = 0; i < step.outputs; ++i) {
-        Channel& channel = output(step, i);
-        GRADRAIL_TRY(channel.endpoint->send_in_place(step.bytes));
-        tickets_[step.channels + step.inputs + i] = ++channel.sends;
-        outputs_[step.outs + i] = {0, channel.streams++};
-      }
-      return {};
-    }
+    case Kind::stream: return post_stream(step);
     case Kind::reduce: {
       std::byte* to = address(step.to_store, step.to);
       program_.reduce(to, to, address(step.from_store, step.from), step.bytes / program_.element_bytes);
-      return {};
+      return true;
     }
     case Kind::copy: {
       std::byte* to = address(step.to_store, step.to);
       const std::byte* from = address(step.from_store, step.from);
       if (to != from) std::memcpy(to, from, step.bytes);
-      return {};
+      return true;
     }
   }
-  return {};
+  return false;
 }
 
-bool Execution::complete_oldest(Lane& lane) {
+inline bool Execution::post_stream(const BoundStep& step) {
+  for (std::size_t i = 0; i < step.inputs; ++i)
+    if (!input(step, i).can_recv()) return false;
+  for (std::size_t i = 0; i < step.outputs; ++i)
+    if (!output(step, i).can_send()) return false;
+  streams_[step.state] = Stream{};
+  for (std::size_t i = 0; i < step.inputs; ++i) {
+    Channel& channel = input(step, i);
+    if (!accepted(channel.endpoint->recv_in_place(step.bytes))) return false;
+    tickets_[step.channels + i] = ++channel.recvs;
+  }
+  for (std::size_t i = 0; i < step.outputs; ++i) {
+    Channel& channel = output(step, i);
+    if (!accepted(channel.endpoint->send_in_place(step.bytes))) return false;
+    tickets_[step.channels + step.inputs + i] = ++channel.sends;
+    outputs_[step.outs + i] = {0, channel.streams++};
+  }
+  return true;
+}
+
+inline bool Execution::complete_oldest(Lane& lane) {
   bool moved = false;
   while (lane.oldest < lane.next) {
-    const BoundStep& step = (*lane.steps)[lane.oldest];
+    const BoundStep& step = lane.steps[lane.oldest];
     switch (step.kind) {
       case Kind::send: break;
       case Kind::recv:
@@ -152,7 +166,7 @@ bool Execution::complete_oldest(Lane& lane) {
         ++lane.done;
         break;
       case Kind::stream:
-        moved |= stream_in(step);
+        moved |= step.inputs == 1 && step.outputs == 0 ? take_in(step) : stream_in(step);
         if (streams_[step.state].in < step.bytes) return moved;
         lane.done += step.inputs;
         break;
@@ -166,14 +180,32 @@ bool Execution::complete_oldest(Lane& lane) {
   return moved;
 }
 
+// A stream from one input to nowhere else: a lone recv_reduce. It needs no blocks to stay in cache.
+inline bool Execution::take_in(const BoundStep& step) {
+  std::size_t& at = streams_[step.state].in;
+  Endpoint& endpoint = *input(step, 0).endpoint;
+  const std::uint64_t ahead = tickets_[step.channels] - 1;
+  const std::size_t before = at;
+  while (at < step.bytes && endpoint.recvs_done() == ahead) {
+    const auto part = endpoint.readable();
+    if (part.empty()) break;
+    std::byte* to = address(step.to_store, step.to) + at;
+    if (step.reduces)
+      program_.reduce(to, address(step.from_store, step.from) + at, part.data(), part.size() / program_.element_bytes);
+    else
+      std::memcpy(to, part.data(), part.size());
+    at += part.size();
+    endpoint.consume(part.size());
+  }
+  return at != before;
+}
+
 // Combines whatever has arrived at all inputs, block by block, and passes it on where the outputs have room.
 bool Execution::stream_in(const BoundStep& step) {
   Stream& stream = streams_[step.state];
   bool moved = false;
   while (stream.in < step.bytes) {
-    // A lone input that goes nowhere else needs no block to stay in cache.
-    std::size_t size = step.bytes - stream.in;
-    if (step.inputs + step.outputs > 1) size = std::min(size, k_block);
+    std::size_t size = std::min(step.bytes - stream.in, k_block);
     std::size_t inputs = 0;
     if (step.reduces) from_[inputs++] = address(step.from_store, step.from) + stream.in;
     for (std::size_t i = 0; i < step.inputs; ++i) {
@@ -236,13 +268,13 @@ bool Execution::stream_out(Lane& lane) {
     return true;
   };
   while (lane.open_streams < lane.next) {
-    const BoundStep& step = (*lane.steps)[lane.open_streams];
+    const BoundStep& step = lane.steps[lane.open_streams];
     if (step.kind == Kind::stream && (lane.open_streams >= lane.oldest || !written(step))) break;
     ++lane.open_streams;
     moved = true;
   }
   for (std::uint32_t index = lane.open_streams; index < lane.next && index <= lane.oldest; ++index) {
-    const BoundStep& step = (*lane.steps)[index];
+    const BoundStep& step = lane.steps[index];
     if (step.kind != Kind::stream) continue;
     const Stream& stream = streams_[step.state];
     for (std::size_t i = 0; i < step.outputs; ++i) {
@@ -266,23 +298,22 @@ bool Execution::stream_out(Lane& lane) {
 }
 
 bool Execution::complete_sends(Lane& lane) {
-  bool moved = false;
-  while (lane.oldest_send < lane.next) {
-    const BoundStep& step = (*lane.steps)[lane.oldest_send];
+  const std::uint32_t before = lane.oldest_send;
+  for (; lane.oldest_send < lane.next; ++lane.oldest_send) {
+    const BoundStep& step = lane.steps[lane.oldest_send];
     for (std::size_t i = 0; i < step.outputs; ++i)
-      if (output(step, i).endpoint->sends_done() < tickets_[step.channels + step.inputs + i]) return moved;
+      if (output(step, i).endpoint->sends_done() < tickets_[step.channels + step.inputs + i])
+        return lane.oldest_send != before;
     lane.sent += step.outputs;
     if (times_ != nullptr && step.kind == Kind::send) ended(step);
-    ++lane.oldest_send;
-    moved = true;
   }
-  return moved;
+  return lane.oldest_send != before;
 }
 
 Execution::Awaited Execution::awaited() const {
   for (const Lane& lane : lanes_) {
     if (lane.oldest < lane.next) {
-      const BoundStep& step = (*lane.steps)[lane.oldest];
+      const BoundStep& step = lane.steps[lane.oldest];
       for (std::size_t i = 0; i < step.inputs; ++i) {
         const Channel& channel = input(step, i);
         if (channel.endpoint->recvs_done() < tickets_[step.channels + i] &&
@@ -291,7 +322,7 @@ Execution::Awaited Execution::awaited() const {
       }
     }
     for (std::uint32_t index = lane.oldest_send; index < lane.next; ++index) {
-      const BoundStep& step = (*lane.steps)[index];
+      const BoundStep& step = lane.steps[index];
       for (std::size_t i = 0; i < step.outputs; ++i)
         if (output(step, i).endpoint->sends_done() < tickets_[step.channels + step.inputs + i])
           return {&output(step, i), false};
@@ -308,14 +339,14 @@ const Error* Execution::failure() const {
   return nullptr;
 }
 
-void Execution::began(const BoundStep& step, std::size_t lane) {
+void Execution::began(const BoundStep& step, const Lane& lane, Clock::time_point when) {
   StepTime time;
   time.step = step.step;
   time.op = program_.op_of(step.step);
-  time.lane = static_cast<std::uint8_t>(lane);
+  time.lane = static_cast<std::uint8_t>(&lane - lanes_.data());
   if (step.inputs + step.outputs > 0) time.peer = program_.channels[step.channels]->endpoint->peer();
   time.bytes = step.bytes;
-  time.begin = time.end = Clock::now();
+  time.begin = time.end = when;
   times_->push_back(time);
 }
 

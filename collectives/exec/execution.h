@@ -51,7 +51,8 @@ class Execution {
 
  private:
   struct Lane {
-    const std::vector<BoundStep>* steps = nullptr;
+    const BoundStep* steps = nullptr;
+    std::uint32_t count = 0;         // of the steps
     std::uint32_t next = 0;          // first step not started
     std::uint32_t done = 0;          // watermark of receives and local steps, in program steps
     std::uint32_t sent = 0;          // watermark of sends
@@ -69,15 +70,17 @@ class Execution {
 
   [[nodiscard]] bool advance(Lane& lane);
   [[nodiscard]] bool start_steps(Lane& lane);
-  [[nodiscard]] bool complete_oldest(Lane& lane);
-  [[nodiscard]] bool complete_sends(Lane& lane);
+  bool complete_oldest(Lane& lane);
+  bool complete_sends(Lane& lane);
   [[nodiscard]] bool stream_in(const BoundStep& step);
+  [[nodiscard]] bool take_in(const BoundStep& step);
   [[nodiscard]] bool stream_out(Lane& lane);
-  [[nodiscard]] bool room_for(const BoundStep& step) const;
-  [[nodiscard]] Result<void> post(const BoundStep& step);
-  [[nodiscard]] bool finished(const Lane& lane) const {
-    const auto all = lane.steps->size();
-    return lane.oldest == all && lane.oldest_send == all && lane.open_streams == all;
+  // False if it could not be posted now: its channels have no room, or one refused it, which refused_ then says.
+  [[nodiscard]] bool post(const BoundStep& step);
+  [[nodiscard]] bool post_stream(const BoundStep& step);
+  [[nodiscard]] bool accepted(Result<void> posted);
+  [[nodiscard]] static bool finished(const Lane& lane) {
+    return lane.oldest == lane.count && lane.oldest_send == lane.count && lane.open_streams == lane.count;
   }
   [[nodiscard]] std::byte* address(Store store, std::size_t offset) const;
   [[nodiscard]] Slice slice(const Channel& channel, Store store, std::size_t offset, std::size_t bytes) const;
@@ -87,8 +90,7 @@ class Execution {
   [[nodiscard]] Channel& output(const BoundStep& step, std::size_t i) const {
     return *program_.channels[step.channels + step.inputs + i];
   }
-  [[nodiscard]] bool has_receive_part(const BoundStep& step) const { return step.kind != BoundStep::Kind::send; }
-  void began(const BoundStep& step, std::size_t lane);
+  void began(const BoundStep& step, const Lane& lane, Clock::time_point when);
   void ended(const BoundStep& step);
 
   const BoundProgram& program_;
