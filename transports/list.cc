@@ -1,24 +1,27 @@
-// The one table that names all transports. A new transport is one folder and one line here.
+// The one table that names all transports, in the order of preference within a host. A new transport is one folder and
+// one line here: TRANSPORT(NAME), where the folder defines the constant k_NAME_transport. Where its library was absent
+// when gradrail was built, the constant says so instead (scripts/cmake/GradrailTransports.cmake).
 #include <fmt/format.h>
 
 #include <array>
 
 #include "transports/settings.h"
 
+#define GRADRAIL_TRANSPORTS(TRANSPORT) \
+  TRANSPORT(shm)                       \
+  TRANSPORT(tcp)                       \
+  TRANSPORT(local)
+
 namespace gradrail {
 
-// One line a transport:
-//   extern const TransportKind k_NAME_transport;   (defined in transports/NAME/)
-extern const TransportKind k_shm_transport;
-extern const TransportKind k_tcp_transport;
-extern const TransportKind k_local_transport;
+#define GRADRAIL_DECLARE(name) extern const TransportKind k_##name##_transport;
+GRADRAIL_TRANSPORTS(GRADRAIL_DECLARE)
+#undef GRADRAIL_DECLARE
 
 std::span<const TransportKind> transport_kinds() {
-  static const std::array kinds{
-      k_shm_transport,
-      k_tcp_transport,
-      k_local_transport,
-  };
+#define GRADRAIL_ENTRY(name) k_##name##_transport,
+  static const std::array kinds{GRADRAIL_TRANSPORTS(GRADRAIL_ENTRY)};
+#undef GRADRAIL_ENTRY
   return kinds;
 }
 

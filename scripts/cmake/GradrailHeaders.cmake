@@ -1,11 +1,16 @@
 # Target `headers`: every header compiled alone, so that each includes what it needs. Not part of `all`; scripts/check
-# builds it. Left out are headers *_inl.h, which Highway includes once for each instruction set.
+# builds it. Left out are headers *_inl.h, which Highway includes once for each instruction set, and those of transports
+# whose library is absent.
 function(gradrail_check_headers)
+  get_property(absent GLOBAL PROPERTY GRADRAIL_ABSENT_TRANSPORTS)
   cmake_parse_arguments(ARG "" "" "FOLDERS;LINK" ${ARGN})
   set(sources)
   foreach(folder IN LISTS ARG_FOLDERS)
     file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${CMAKE_SOURCE_DIR}" "${CMAKE_SOURCE_DIR}/${folder}/*.h")
     list(FILTER headers EXCLUDE REGEX "_inl\\.h$")
+    foreach(name IN LISTS absent)
+      list(FILTER headers EXCLUDE REGEX "^transports/${name}/")
+    endforeach()
     foreach(header IN LISTS headers)
       set(source "${CMAKE_BINARY_DIR}/generated/headers/${header}.cc")
       file(CONFIGURE OUTPUT "${source}" CONTENT "#include \"${header}\"\n" @ONLY)

@@ -33,9 +33,12 @@ endfunction()
 
 # What tests know of the build.
 function(gradrail_test_definitions target)
+  get_property(absent GLOBAL PROPERTY GRADRAIL_ABSENT_TRANSPORTS)
+  list(JOIN absent "," absent)
   target_compile_definitions(${target} PRIVATE
     GRADRAIL_BINARY="$<TARGET_FILE:gradrail>" GRADRAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-    GRADRAIL_HAVE_PMIX=${GRADRAIL_HAVE_PMIX} GRADRAIL_MPIRUN="${GRADRAIL_MPIRUN}")
+    GRADRAIL_HAVE_PMIX=${GRADRAIL_HAVE_PMIX} GRADRAIL_MPIRUN="${GRADRAIL_MPIRUN}"
+    GRADRAIL_ABSENT_TRANSPORTS="${absent}")
 endfunction()
 
 # gradrail_tests(NAME folder LINK libraries... [SERIAL]): one GoogleTest program from all *_test.cc (and other *.cc) of
