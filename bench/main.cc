@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -18,6 +19,12 @@
 
 namespace {
 
+std::string names(const std::vector<gradrail::Command>& commands) {
+  std::string all;
+  for (const gradrail::Command& command : commands) all += (all.empty() ? "" : ", ") + command.app->get_name();
+  return all;
+}
+
 int run(int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
   CLI::App app("Benchmarks and tunes the communication of distributed training.", "gradrail");
@@ -29,6 +36,17 @@ int run(int argc, char** argv) {
       gradrail::add_plan_command(app),
       gradrail::add_tune_command(app, arguments),
   };
+  if (arguments.size() < 2) {
+    std::fprintf(stderr, "gradrail: say what to do: %s; see gradrail --help\n", names(commands).c_str());
+    return 2;
+  }
+  if (const std::string& word = arguments[1];
+      !word.starts_with('-') && std::none_of(commands.begin(), commands.end(), [&](const gradrail::Command& command) {
+        return command.app->get_name() == word;
+      })) {
+    std::fprintf(stderr, "gradrail: there is no command '%s'; known are %s\n", word.c_str(), names(commands).c_str());
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version

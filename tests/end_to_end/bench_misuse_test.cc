@@ -131,5 +131,15 @@ TEST_F(BenchMisuse, HelpIsNoMistake) {
   expect_one_sentence(nothing);
 }
 
+TEST_F(BenchMisuse, CommandsAreNamedWhereNoneOrAnUnknownOneWasGiven) {
+  for (const char* typed : {"", "bnech -n 2"}) {
+    const auto ran = gradrail(words(typed), Seconds(30));
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_EQ(ran.out, "");
+    expect_one_sentence(ran);
+    EXPECT_THAT(ran.err, HasSubstr("bench, plan, tune"));
+  }
+}
+
 }  // namespace
 }  // namespace gradrail::test
