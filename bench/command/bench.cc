@@ -220,7 +220,7 @@ Result<void> bench(MeasuringRank& rank, const BenchTexts& texts) {
   GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.measuring.axes, bootstrap.ranks()));
   options.trace = !texts.trace.empty();
   options.table_name = texts.table.path;
-  GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine));
+  GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine, options.rules.timeout));
   options.cores = rank.placement.cores;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
   Reporter reporter(options, texts, rank.run, bootstrap.origin());

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "bench/measure/patience.h"
 #include "bench/measure/payload.h"
 #include "bench/measure/statistics.h"
 
@@ -44,6 +45,13 @@ class Block {
         const MeasureRules& rules)
       : bootstrap_(bootstrap), communicator_(communicator), buffers_(buffers), cases_(cases), rules_(rules) {
     outcomes_.resize(cases.size());
+    double touched = 0;
+    for (const Call& call : cases)
+      touched =
+          std::max(touched, static_cast<double>(Buffers::in_bytes(call, communicator.rank(), communicator.ranks()) +
+                                                Buffers::out_bytes(call, communicator.rank(), communicator.ranks())));
+    if (buffers.flushes()) touched += static_cast<double>(Buffers::k_flush_bytes);
+    patience_ = control_wait(rules.timeout, touched * communicator.ranks_here());
   }
 
   Result<std::vector<Outcome>> run() {
@@ -108,7 +116,7 @@ class Block {
   }
 
   // Ranks fill, compare and flush at their own pace; an operation's deadline begins when all are back.
-  Result<void> everyone_is_here() { return communicator_.barrier(Deadline::after(control_wait(rules_))); }
+  Result<void> everyone_is_here() { return communicator_.barrier(Deadline::after(patience_)); }
 
   // Everyone learns how many elements were wrong anywhere, by which paths bytes went, how long an operation takes at
   // the slowest rank, and from that the same batch and number of samples.
@@ -121,8 +129,7 @@ class Block {
       mine.put(estimates_us_[i]);
       for (const std::uint64_t bytes : sent_[i]) mine.put(bytes);
     }
-    GRADRAIL_ASSIGN(const auto all,
-                    bootstrap_.all_gather(std::move(mine).take(), Deadline::after(control_wait(rules_))));
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(patience_)));
     for (Outcome& outcome : outcomes_) outcome.wrong = 0;
     std::fill(sent_.begin(), sent_.end(), Traffic{});
     for (const Bytes& bytes : all) {
@@ -182,7 +189,7 @@ class Block {
   Result<void> collect() {
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const auto mine = std::as_bytes(std::span(samples_[i]));
-      GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(control_wait(rules_))));
+      GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(patience_)));
       std::vector<std::vector<double>> by_rank;
       for (const Bytes& bytes : all) {
         std::vector<double> samples(bytes.size() / sizeof(double));
@@ -199,6 +206,7 @@ class Block {
   Buffers& buffers_;
   const std::vector<Call>& cases_;
   const MeasureRules& rules_;
+  Seconds patience_{};  // with ranks that are busy on their own
   std::vector<Outcome> outcomes_;
   std::vector<double> estimates_us_;
   std::vector<Traffic> sent_;  // by the warm-up; all ranks' once agreed

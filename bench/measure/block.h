@@ -32,10 +32,6 @@ struct MeasureRules {
   std::uint64_t seed = 1;  // of data and order
 };
 
-// For the slowest rank, on the control channel between operations: what ranks do there apart from each other (filling
-// buffers, comparing results, probing the machine) takes a moment even where they share a core.
-[[nodiscard]] inline Seconds control_wait(const MeasureRules& rules) { return rules.timeout + Seconds(8); }
-
 struct Outcome {
   std::optional<Error> refused;  // the algorithm is not defined for this case, or no such algorithm
   Ran ran;

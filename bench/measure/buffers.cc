@@ -15,7 +15,6 @@ constexpr std::size_t k_page = 4096;
 constexpr std::size_t k_huge_page = 2 << 20;
 // Several times what a rank can keep in caches.
 constexpr std::size_t k_rotate_bytes = 256 << 20;
-constexpr std::size_t k_flush_bytes = 256 << 20;
 
 std::size_t rounded_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 

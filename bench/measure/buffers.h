@@ -30,6 +30,8 @@ class Buffers {
   [[nodiscard]] static Result<Buffers> make(Communicator& communicator, std::uint64_t largest_bytes, BufferKind kind,
                                             Cache cache);
 
+  static constexpr std::size_t k_flush_bytes = 256 << 20;  // that before_sample() overwrites
+
   // What make() takes for one rank.
   [[nodiscard]] static std::uint64_t bytes_needed(std::uint64_t largest_bytes, Cache cache);
 

@@ -6,13 +6,13 @@
 #include <string>
 
 #include "bench/measure/block.h"
+#include "bench/measure/patience.h"
 #include "bench/measure/statistics.h"
 
 namespace gradrail {
 
 namespace {
 
-constexpr Seconds k_control_wait{60};
 constexpr int k_most_ranks_for_pairs = 16;  // beyond, exchanges between all pairs are left out
 constexpr std::uint64_t k_small = 8;
 constexpr std::uint64_t k_short = 4 << 10;
@@ -81,9 +81,11 @@ Result<LinkCalibration> unpack(const Bytes& bytes) {
 
 }  // namespace
 
-Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind, int cores) {
+Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind, int cores,
+                                  Seconds timeout) {
   LinkCalibration calibration;
   const int n = communicator.ranks();
+  std::vector<Observation> observations;  // rank 0's
   calibration.model.oversubscription =
       std::max(1.0, static_cast<double>(communicator.ranks_here()) / std::max(1, cores));
   if (n > 1) {
@@ -104,22 +106,27 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
     rules.samples = 40;
     rules.warmup = 2;
     rules.check = false;
+    rules.timeout = timeout;
     GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap, communicator, buffers, calls, rules));
     if (bootstrap.rank() == 0) {
-      std::vector<Observation> observations;
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;
         const auto blocks = is_blocked(list[i].collective) ? static_cast<std::uint64_t>(n) : 1;
         observations.push_back({list[i].collective, list[i].selection, calls[i].count * size_of(calls[i].type) * blocks,
                                 undisturbed(outcomes[i].samples_us) * 1e-6});
       }
-      const ModelFit fit = fit_model(observations, n, communicator.ranks_per_host(), calibration.model);
-      calibration.model = fit.model;
-      calibration.error = fit.error;
-      calibration.observations = static_cast<int>(observations.size());
     }
   }
-  GRADRAIL_ASSIGN(const Bytes same, bootstrap.broadcast(pack(calibration), Deadline::after(k_control_wait)));
+  // Fitting simulates plans over and over, which takes seconds where there are many ranks.
+  GRADRAIL_ASSIGN(const Bytes same, broadcast_work(bootstrap, timeout, [&] {
+                    if (!observations.empty()) {
+                      const ModelFit fit = fit_model(observations, n, communicator.ranks_per_host(), calibration.model);
+                      calibration.model = fit.model;
+                      calibration.error = fit.error;
+                      calibration.observations = static_cast<int>(observations.size());
+                    }
+                    return pack(calibration);
+                  }));
   return unpack(same);
 }
 

@@ -20,9 +20,9 @@ struct LinkCalibration {
 
 // Collective. `cores`: usable ones of a host. Rank 0 fits; all ranks get the same parameters to the bit, so that they
 // choose alike. One rank alone, or an unmeasurable link, gives the model's defaults. Errors: those of the communicator
-// and the bootstrap.
+// and the bootstrap; `timeout` is the job's, of one operation.
 [[nodiscard]] Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
-                                                int cores);
+                                                int cores, Seconds timeout);
 
 // The model's parameters, in words: "inside 1.2 us + 0.10 ns/B, reduce 0.05 ns/B, step 80 ns".
 [[nodiscard]] std::string to_string(const CostModel& model, bool several_hosts);

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "bench/measure/patience.h"
 #include "collectives/select/cost_selector.h"
 #include "transports/base/fd.h"
 
@@ -15,7 +16,6 @@ namespace gradrail {
 
 namespace {
 
-constexpr Seconds k_control_wait{60};
 constexpr std::size_t k_longest_table = std::size_t{16} << 20;
 
 Result<std::string> read_file(const std::string& path) {
@@ -63,7 +63,7 @@ Result<std::shared_ptr<const DecisionTable>> open_table(const TableTexts& texts,
 }
 
 Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts,
-                                                         const Machine& here) {
+                                                         const Machine& here, Seconds timeout) {
   if (texts.path.empty()) return nullptr;
   std::string text;
   if (bootstrap.rank() == 0) {
@@ -71,14 +71,15 @@ Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, c
     text = format_table(*table);
   }
   GRADRAIL_ASSIGN(const Bytes bytes,
-                  bootstrap.broadcast(std::as_bytes(std::span(text)), Deadline::after(k_control_wait)));
+                  bootstrap.broadcast(std::as_bytes(std::span(text)), Deadline::after(control_wait(timeout))));
   GRADRAIL_ASSIGN(DecisionTable table, parse_table({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   return std::make_shared<const DecisionTable>(std::move(table));
 }
 
 Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
-                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
-  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, communicator.cores()));
+                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name,
+                                 Seconds timeout) {
+  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, communicator.cores(), timeout));
   const auto model = std::make_shared<const CostSelector>(links.model, "measured links");
   if (table == nullptr) return Selectors{model, links};
   return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};

@@ -26,7 +26,7 @@ struct TableTexts {
                                                                       bool loud);
 // Rank 0 opens it, and all ranks get what it read. Collective. Null without a table.
 [[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts,
-                                                                       const Machine& here);
+                                                                       const Machine& here, Seconds timeout);
 
 // Stands in a communicator's options for a selector that can only be made once the communicator is there. One thread.
 class LateSelector : public Selector {
@@ -49,10 +49,10 @@ struct Selectors {
 };
 
 // Collective: measures the communicator's links, and makes the same selector on all ranks. `table` may be null; `name`
-// is its file's. Errors: those of calibrate().
+// is its file's, `timeout` the job's. Errors: those of calibrate().
 [[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
                                                const std::shared_ptr<const DecisionTable>& table,
-                                               const std::string& name);
+                                               const std::string& name, Seconds timeout);
 
 // Writes the text as the whole file, or leaves what was there: to a file beside it first, then in its place.
 [[nodiscard]] Result<void> write_whole_file(const std::string& path, std::string_view text);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
@@ -77,11 +78,6 @@ class Sweep {
     total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
     GRADRAIL_TRY(room_for_buffers());
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->begin());
-    if (bootstrap_.rank() == 0) {
-      ProbeOptions probe;
-      probe.cpus = options_.cores;
-      GRADRAIL_ASSIGN(probe_, Probe::create(probe));
-    }
     GRADRAIL_TRY(look_at_machine());
     for (const Topology& topology : options_.topologies)
       for (const TransportPair& pair : options_.transports) GRADRAIL_TRY(sweep_group(topology, pair));
@@ -114,7 +110,7 @@ class Sweep {
                               format_size(largest), all * 1e-9, here, host,
                               static_cast<double>(capacity.free_memory_bytes) * 1e-9));
     // Nobody allocates while others still look.
-    return bootstrap_.barrier(Deadline::after(control_wait(options_.rules)));
+    return bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout)));
   }
 
   // The most scratch planes, each as large as the data, of any algorithm that may run. The flat shape stands for all.
@@ -145,10 +141,10 @@ class Sweep {
     group_options.settings.connections = options_.connections;
     const auto selector = std::make_shared<LateSelector>();
     group_options.selector = selector;
-    GRADRAIL_ASSIGN(auto group,
-                    Communicator::create(bootstrap_, group_options, Deadline::after(control_wait(options_.rules))));
-    GRADRAIL_ASSIGN(const Selectors selectors,
-                    make_selectors(bootstrap_, *group, options_.buffers, options_.table, options_.table_name));
+    GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options,
+                                                     Deadline::after(control_wait(options_.rules.timeout))));
+    GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, options_.buffers, options_.table,
+                                                              options_.table_name, options_.rules.timeout));
     selector->set(selectors.selector);
     links_ = selectors.links;
     if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
@@ -157,6 +153,11 @@ class Sweep {
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
     GRADRAIL_ASSIGN(Buffers buffers,
                     Buffers::make(*group, static_cast<std::uint64_t>(largest), options_.buffers, options_.cache));
+    // Memory touched for the first time takes longest; operations have only the timeout.
+    const auto touched =
+        static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
+    GRADRAIL_TRY(
+        bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout, touched * group->ranks_here()))));
     for (const Case& c : cases) {
       GRADRAIL_TRY(sweep_case(*group, buffers, c));
       done_weight_ += weight(c);
@@ -227,19 +228,28 @@ class Sweep {
 
   // Rank 0 probes the machine while the others wait, asleep.
   Result<void> look_at_machine() {
-    ByteWriter writer;
-    if (probe_) {
-      const Phase now = probe_->phase();
-      writer.put(now.core_to_core_ns);
-      writer.put(now.memory_gbs);
-    }
-    GRADRAIL_ASSIGN(const Bytes bytes,
-                    bootstrap_.broadcast(std::move(writer).take(), Deadline::after(control_wait(options_.rules))));
+    Result<void> made;
+    GRADRAIL_ASSIGN(const Bytes bytes, broadcast_work(bootstrap_, options_.rules.timeout, [&] {
+                      if (!probe_) made = make_probe();
+                      const Phase now = probe_ ? probe_->phase() : Phase{};
+                      ByteWriter writer;
+                      writer.put(now.core_to_core_ns);
+                      writer.put(now.memory_gbs);
+                      return std::move(writer).take();
+                    }));
+    GRADRAIL_TRY(made);
     ByteReader reader(bytes);
     phase_.core_to_core_ns = reader.get<double>();
     phase_.memory_gbs = reader.get<double>();
     if (!reader.ok()) return fail(Code::malformed, "rank 0's description of the machine is damaged", 0);
     if (listener_ != nullptr) listener_->limits({names_.name(phase_), phase_.core_to_core_ns, phase_.memory_gbs});
+    return {};
+  }
+
+  Result<void> make_probe() {
+    ProbeOptions probe;
+    probe.cpus = options_.cores;
+    GRADRAIL_ASSIGN(probe_, Probe::create(probe));
     return {};
   }
 
@@ -267,8 +277,8 @@ class Sweep {
       mine.put(since(time.begin));
       mine.put(since(time.end));
     }
-    GRADRAIL_ASSIGN(const auto all,
-                    bootstrap_.all_gather(std::move(mine).take(), Deadline::after(control_wait(options_.rules))));
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(),
+                                                          Deadline::after(control_wait(options_.rules.timeout))));
     if (listener_ == nullptr) return {};
     std::vector<SweepListener::RankStep> steps;
     for (std::size_t rank = 0; rank < all.size(); ++rank)

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "bench/measure/patience.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
 #include "collectives/select/candidates.h"
@@ -16,9 +17,6 @@ namespace gradrail {
 
 namespace {
 
-constexpr Seconds k_control_wait{60};
-// Rank 0 thinks (probes, simulates) between commands; the others wait for it.
-constexpr Seconds k_command_wait{300};
 constexpr int k_block_tries = 3;
 constexpr double k_share_for_held_out = 0.3;  // of a case's time
 constexpr Seconds k_least_time_per_point{0.01};
@@ -83,11 +81,6 @@ class TuningJob {
       : bootstrap_(bootstrap), options_(options), axes_(options.axes), listener_(listener) {}
 
   Result<void> run() {
-    if (bootstrap_.rank() == 0) {
-      ProbeOptions probe;
-      probe.cpus = axes_.cores;
-      GRADRAIL_ASSIGN(probe_, Probe::create(probe));
-    }
     const std::size_t groups = axes_.topologies.size() * axes_.transports.size();
     cases_ = groups * axes_.collectives.size();
     begin_ = Clock::now();
@@ -98,12 +91,16 @@ class TuningJob {
         group_options.outer = pair.outer;
         group_options.ranks_per_host = topology.ranks_per_host;
         group_options.settings.connections = axes_.connections;
-        GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, Deadline::after(k_control_wait)));
+        GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, soon()));
         const auto largest = static_cast<std::uint64_t>(
             std::max<std::int64_t>(axes_.sizes.back(), static_cast<std::int64_t>(sizeof(double)) * group->ranks()));
         GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(*group, largest, axes_.buffers, axes_.cache));
+        // Memory touched for the first time takes longest; operations have only the timeout.
+        GRADRAIL_TRY(bootstrap_.barrier(
+            soon(static_cast<double>(Buffers::bytes_needed(largest, axes_.cache)) * group->ranks_here())));
         const auto links_begin = Clock::now();
-        GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, axes_.buffers, nullptr, ""));
+        GRADRAIL_ASSIGN(const Selectors selectors,
+                        make_selectors(bootstrap_, *group, axes_.buffers, nullptr, "", axes_.rules.timeout));
         links_seconds_ = Seconds(Clock::now() - links_begin).count();
         for (const Collective collective : axes_.collectives) {
           GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, selectors, collective)
@@ -115,6 +112,9 @@ class TuningJob {
   }
 
  private:
+  [[nodiscard]] Deadline soon(double touched_bytes = 0) const {
+    return Deadline::after(control_wait(axes_.rules.timeout, touched_bytes));
+  }
   [[nodiscard]] double spent() const { return Seconds(Clock::now() - begin_).count(); }
 
   Call call_of(Collective collective, std::int64_t count, const Selection& selection) const {
@@ -148,7 +148,7 @@ class TuningJob {
 
   Result<void> follow(Communicator& group, Buffers& buffers, Collective collective) {
     while (true) {
-      GRADRAIL_ASSIGN(const Bytes bytes, bootstrap_.broadcast({}, Deadline::after(k_command_wait)));
+      GRADRAIL_ASSIGN(const Bytes bytes, hear(bootstrap_, axes_.rules.timeout));
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
       GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
@@ -202,11 +202,27 @@ class TuningJob {
     const TableSelector by_table(table, "tuned", selectors.selector);
     GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, held_out_sizes(grid, unit, done.tuned), by_table,
                                                 *selectors.selector, measure, rules));
-    GRADRAIL_TRY(bootstrap_.broadcast(pack({}), Deadline::after(k_control_wait)));
+    GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
     return listener_->end_case(done);
   }
 
-  // Rank 0 probes the machine before and after, while the others wait asleep for its next command.
+  // Rank 0, while the others wait asleep for its next command.
+  Result<void> look_at_machine() {
+    Result<void> made;
+    GRADRAIL_TRY(work_while_heard(bootstrap_, axes_.rules.timeout, [&] {
+      if (!probe_) made = make_probe();
+      if (probe_) phase_ = probe_->phase();
+    }));
+    return made;
+  }
+  Result<void> make_probe() {
+    ProbeOptions probe;
+    probe.cpus = axes_.cores;
+    GRADRAIL_ASSIGN(probe_, Probe::create(probe));
+    return {};
+  }
+
+  // The machine is looked at before and after.
   Result<std::vector<std::vector<double>>> measure_in_one_phase(Communicator& group, Buffers& buffers,
                                                                 const Question& question, std::int64_t bytes,
                                                                 bool held_out, Command& command) {
@@ -214,12 +230,12 @@ class TuningJob {
     std::vector<Outcome> outcomes;
     std::string phase;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
-      if (!phase_) phase_ = probe_->phase();
+      if (!phase_) GRADRAIL_TRY(look_at_machine());
       command.seed = ++seed_;
-      GRADRAIL_TRY(bootstrap_.broadcast(pack(command), Deadline::after(k_control_wait)));
+      GRADRAIL_TRY(bootstrap_.broadcast(pack(command), soon()));
       GRADRAIL_ASSIGN(outcomes, obey(group, buffers, calls, command));
       const Phase before = *phase_;
-      phase_ = probe_->phase();
+      GRADRAIL_TRY(look_at_machine());
       const bool settled = same_phase(before, *phase_);
       phase = settled ? names_.name(*phase_) : "unsettled";
       if (settled) break;
