@@ -32,16 +32,17 @@ const std::vector<std::size_t> k_sizes{0,
                                        7 * k_block + 64,
                                        16 * k_block,
                                        (1 << 20) + 13,
-                                       33 * k_block + 77};
+                                       33 * k_block + 77,
+                                       70 * k_block + 7};
 
 TEST(TcpStripe, EveryByteTravelsOnceAndInOrder) {
-  for (const std::size_t sockets : {1, 2, 3, 5, 16}) {
+  for (const std::size_t connections : {1, 2, 3, 5, 16}) {
     for (const std::size_t size : k_sizes) {
       std::vector<int> seen(size, 0);
-      for (std::size_t index = 0; index < sockets; ++index) {
-        const Stripe stripe{sockets, index};
+      for (std::size_t index = 0; index < 2 * connections; ++index) {
+        const Stripe stripe = Stripe::of(connections, index, size % 2 == 0);
         const std::size_t share = stripe.share(size);
-        EXPECT_EQ(stripe.takes_part(size), index == 0 || share > 0);
+        EXPECT_EQ(stripe.takes_part(size), share > 0 || (size == 0 && index == 0));
         std::size_t last_end = 0;
         for (std::size_t at = 0; at < share;) {
           const std::size_t position = stripe.position(at);
@@ -55,7 +56,7 @@ TEST(TcpStripe, EveryByteTravelsOnceAndInOrder) {
         }
       }
       EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }))
-          << size << " bytes over " << sockets;
+          << size << " bytes over " << connections;
     }
   }
 }
@@ -127,6 +128,25 @@ TEST_P(TcpConnections, NoticeADifferenceInSize) {
   EXPECT_THAT(to.failure()->message, ::testing::HasSubstr(std::to_string(5 * k_block)));
   EXPECT_THAT(to.failure()->message, ::testing::HasSubstr(std::to_string(4 * k_block + 3)));
   EXPECT_EQ(to.recvs_done(), 0u);
+}
+
+// Messages of such different sizes travel on different sockets.
+TEST_P(TcpConnections, NoticeALongMessageInPlaceOfAShortOneAndTheOtherWayRound) {
+  for (const std::size_t sent : {std::size_t{5}, 5 * k_block}) {
+    JobOptions options;
+    options.settings.connections = GetParam();
+    Job job("tcp", options);
+    ASSERT_TRUE(job.ok());
+    Memory out(job.transport(1), Memory::Kind::plain, sent);
+    Memory in(job.transport(0), Memory::Kind::plain, 5 * k_block + 5 - sent);
+    auto& to = job.endpoint(0, 1);
+    ASSERT_TRUE(job.endpoint(1, 0).send(out.all()));
+    ASSERT_TRUE(to.recv(in.all()));
+    ASSERT_TRUE(job.drive([&] { return to.failure() != nullptr; }));
+    EXPECT_EQ(to.failure()->code, Code::malformed);
+    EXPECT_THAT(to.failure()->message, ::testing::HasSubstr(std::to_string(sent)));
+    EXPECT_EQ(to.recvs_done(), 0u);
+  }
 }
 
 // wait() sleeps until there is something to do: then what it promised can be moved.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <new>
 #include <system_error>
 
@@ -20,18 +21,18 @@ namespace {
 constexpr std::size_t k_header = sizeof(TcpHeader);
 constexpr std::size_t k_grain = 64;  // parts of a message read in place are multiples of it
 constexpr std::size_t k_landing_alignment = 4096;
-// Bytes moved by one system call: so that sending and receiving take turns while the bytes are in cache.
-constexpr std::size_t k_turn_bytes = 256 << 10;
 // Small messages leave when they are posted; larger ones wait for progress(), so that posting stays short.
 constexpr std::size_t k_eager_bytes = 16 << 10;
 constexpr std::size_t k_most_pieces = 16;
+// Up to so many bytes, pieces are gathered and scattered here and not by the kernel.
+constexpr std::size_t k_flat_bytes = 2 << 10;
 
 // A few pieces of memory for one system call.
 struct Pieces {
   std::array<iovec, k_most_pieces> list;
   std::size_t count = 0;
   std::size_t bytes = 0;
-  std::size_t turn = k_turn_bytes;  // payload that may still be added
+  std::size_t turn = 0;  // payload that may still be added
 
   // Room for a header and the first of its payload.
   [[nodiscard]] bool full() const { return count + 2 > list.size() || turn == 0; }
@@ -42,6 +43,41 @@ struct Pieces {
   void add(void* data, std::size_t size) {
     add_header(data, size);
     turn -= size;
+  }
+
+  [[nodiscard]] ssize_t send_to(int socket) {
+    std::array<std::byte, k_flat_bytes> flat;
+    if (count == 1) return ::send(socket, list[0].iov_base, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (bytes > flat.size()) {
+      msghdr call{};
+      call.msg_iov = list.data();
+      call.msg_iovlen = count;
+      return ::sendmsg(socket, &call, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    std::byte* to = flat.data();
+    for (std::size_t i = 0; i < count; to += list[i++].iov_len)
+      if (list[i].iov_len > 0) std::memcpy(to, list[i].iov_base, list[i].iov_len);
+    return ::send(socket, flat.data(), bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+  [[nodiscard]] ssize_t receive_from(int socket) {
+    std::array<std::byte, k_flat_bytes> flat;
+    if (count == 1) return ::recv(socket, list[0].iov_base, bytes, MSG_DONTWAIT);
+    if (bytes > flat.size()) {
+      msghdr call{};
+      call.msg_iov = list.data();
+      call.msg_iovlen = count;
+      return ::recvmsg(socket, &call, MSG_DONTWAIT);
+    }
+    const auto got = ::recv(socket, flat.data(), bytes, MSG_DONTWAIT);
+    std::size_t left = got > 0 ? static_cast<std::size_t>(got) : 0;
+    const std::byte* from = flat.data();
+    for (std::size_t i = 0; left > 0; ++i) {
+      const std::size_t size = std::min(left, list[i].iov_len);
+      std::memcpy(list[i].iov_base, from, size);
+      from += size;
+      left -= size;
+    }
+    return got;
   }
 };
 
@@ -59,7 +95,9 @@ TcpEndpoint::TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<
     auto stream = std::make_unique<TcpStream>();
     stream->fd = std::move(socket);
     stream->endpoint = this;
-    stream->stripe = {sockets.size(), streams_.size()};
+    const bool upwards = transport.rank() < peer.rank;
+    stream->out = Stripe::of(sockets.size() / 2, streams_.size(), upwards);
+    stream->in = Stripe::of(sockets.size() / 2, streams_.size(), !upwards);
     streams_.push_back(std::move(stream));
   }
   transport_.enter(*this);
@@ -118,44 +156,41 @@ Result<void> TcpEndpoint::recv(Slice destination) {
 
 Result<void> TcpEndpoint::recv_in_place(std::size_t bytes) {
   if (!landing_)
-    landing_.reset(static_cast<std::byte*>(::operator new(k_landing_bytes, std::align_val_t(k_landing_alignment))));
+    landing_.reset(static_cast<std::byte*>(::operator new(k_long_turn_bytes, std::align_val_t(k_landing_alignment))));
   return post_recv({bytes, nullptr, true});
 }
 
 void TcpEndpoint::skip_sends(TcpStream& stream) const {
-  while (stream.sending < sends_posted_ && !stream.stripe.takes_part(outgoing(stream.sending).header.size))
+  while (stream.sending < sends_posted_ && !stream.out.takes_part(outgoing(stream.sending).header.size))
     ++stream.sending;
 }
 
 void TcpEndpoint::skip_recvs(TcpStream& stream) const {
-  while (stream.receiving < recvs_posted_ && !stream.stripe.takes_part(incoming(stream.receiving).size))
-    ++stream.receiving;
+  while (stream.receiving < recvs_posted_ && !stream.in.takes_part(incoming(stream.receiving).size)) ++stream.receiving;
 }
 
 bool TcpEndpoint::send_some(TcpStream& stream) {
   skip_sends(stream);
   // As many messages as one call takes, header and payload in turn.
   Pieces pieces;
+  if (stream.sending < sends_posted_) pieces.turn = turn_of(outgoing(stream.sending).header.size);
   std::size_t at = stream.sent;
   for (auto number = stream.sending; number < sends_posted_ && !pieces.full(); ++number, at = 0) {
     auto& message = outgoing(number);
-    if (!stream.stripe.takes_part(message.header.size)) continue;
+    if (!stream.out.takes_part(message.header.size)) continue;
     if (at < k_header) {
       pieces.add_header(reinterpret_cast<std::byte*>(&message.header) + at, k_header - at);
       at = k_header;
     }
-    const std::size_t share = stream.stripe.share(message.header.size);
+    const std::size_t share = stream.out.share(message.header.size);
     for (std::size_t done = at - k_header; done < share && !pieces.full();) {
-      const std::size_t run = std::min(stream.stripe.run(done, share), pieces.turn);
-      pieces.add(message.data + stream.stripe.position(done), run);
+      const std::size_t run = std::min(stream.out.run(done, share), pieces.turn);
+      pieces.add(message.data + stream.out.position(done), run);
       done += run;
     }
   }
   if (pieces.count == 0) return false;
-  msghdr call{};
-  call.msg_iov = pieces.list.data();
-  call.msg_iovlen = pieces.count;
-  const auto sent = ::sendmsg(stream.fd.get(), &call, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const auto sent = pieces.send_to(stream.fd.get());
   if (sent < 0) {
     if (later(errno)) {
       stream.may_write = errno == EINTR;
@@ -173,7 +208,7 @@ bool TcpEndpoint::send_some(TcpStream& stream) {
 void TcpEndpoint::sent_bytes(TcpStream& stream, std::size_t count) {
   while (count > 0) {
     const std::size_t size = outgoing(stream.sending).header.size;
-    const std::size_t total = k_header + stream.stripe.share(size);
+    const std::size_t total = k_header + stream.out.share(size);
     const std::size_t taken = std::min(count, total - stream.sent);
     stream.sent += taken;
     count -= taken;
@@ -200,40 +235,39 @@ bool TcpEndpoint::has_room(const TcpStream& stream) const {
   if (!message.in_place) return true;
   if (stream.receiving != recvs_done_) return false;
   if (stream.received < k_header || message.size == 0) return true;
-  return stream.stripe.position(stream.received - k_header) < consumed_ + k_landing_bytes;
+  return stream.in.position(stream.received - k_header) < consumed_ + turn_of(message.size);
 }
 
 bool TcpEndpoint::recv_some(TcpStream& stream) {
   skip_recvs(stream);
   if (stream.receiving == recvs_posted_ || !has_room(stream)) return false;
   const auto& message = incoming(stream.receiving);
-  const std::size_t share = stream.stripe.share(message.size);
+  const std::size_t share = stream.in.share(message.size);
+  const std::size_t ring = turn_of(message.size);
   Pieces pieces;
+  pieces.turn = ring;
   if (stream.received < k_header)
     pieces.add_header(reinterpret_cast<std::byte*>(&stream.header) + stream.received, k_header - stream.received);
   for (std::size_t at = std::max(stream.received, k_header) - k_header; at < share && !pieces.full();) {
-    const std::size_t position = stream.stripe.position(at);
-    std::size_t run = std::min(stream.stripe.run(at, share), pieces.turn);
+    const std::size_t position = stream.in.position(at);
+    std::size_t run = std::min(stream.in.run(at, share), pieces.turn);
     if (message.in_place) {
-      const std::size_t window_end = consumed_ + k_landing_bytes;
+      const std::size_t window_end = consumed_ + ring;
       if (position >= window_end) break;
-      const std::size_t slot = position % k_landing_bytes;
-      run = std::min({run, window_end - position, k_landing_bytes - slot});
+      const std::size_t slot = position % ring;
+      run = std::min({run, window_end - position, ring - slot});
       pieces.add(landing_.get() + slot, run);
     } else {
       pieces.add(message.data + position, run);
     }
     at += run;
   }
-  msghdr call{};
-  call.msg_iov = pieces.list.data();
-  call.msg_iovlen = pieces.count;
-  const auto got = ::recvmsg(stream.fd.get(), &call, MSG_DONTWAIT);
+  const auto got = pieces.receive_from(stream.fd.get());
   if (got <= 0) {
     if (got < 0 && later(errno)) {
       stream.may_read = errno == EINTR;
-    } else if (holds_whole_message()) {
-      stream.hung_up = true;  // the end counts once the message is consumed
+    } else if (holds_whole_message() || older_is_unread(stream)) {
+      stream.hung_up = true;  // the end counts once that is taken
     } else {
       ended(got < 0 ? errno : 0);
     }
@@ -248,9 +282,19 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
     ++stream.receiving;
     stream.received = 0;
     finish_recvs();
-    if (stream.receiving == recvs_posted_) notice_end(stream);
+    notice_ends();
   }
   return true;
+}
+
+bool TcpEndpoint::has_unread(const TcpStream& stream) {
+  std::byte next;
+  return ::recv(stream.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+bool TcpEndpoint::older_is_unread(const TcpStream& than) const {
+  return std::any_of(streams_.begin(), streams_.end(),
+                     [&](const auto& stream) { return stream->receiving < than.receiving && has_unread(*stream); });
 }
 
 bool TcpEndpoint::holds_whole_message() const {
@@ -264,11 +308,15 @@ bool TcpEndpoint::header_fits(const TcpStream& stream, const Incoming& expected)
     end(Code::malformed, fmt::format("sent message {} where message {} was due; the pipe is out of step",
                                      stream.header.number, stream.receiving));
   } else if (stream.header.size != expected.size) {
-    end(Code::malformed,
-        fmt::format("sent {} bytes as message {} where {} were to be received; both sides must name the same size",
-                    stream.header.size, stream.header.number, expected.size));
+    wrong_size(stream.header, expected.size);
   }
   return !failure_;
+}
+
+void TcpEndpoint::wrong_size(const TcpHeader& header, std::size_t expected) {
+  end(Code::malformed,
+      fmt::format("sent {} bytes as message {} where {} were to be received; both sides must name the same size",
+                  header.size, header.number, expected));
 }
 
 void TcpEndpoint::finish_recvs() {
@@ -295,14 +343,15 @@ std::span<const std::byte> TcpEndpoint::readable() {
     skip_recvs(*stream);
     if (stream->receiving != recvs_done_) continue;  // has given its whole share
     if (stream->received < k_header) {
-      arrived = std::min(arrived, stream->stripe.position(0));
+      arrived = std::min(arrived, stream->in.position(0));
     } else {
-      arrived = std::min(arrived, stream->stripe.position(stream->received - k_header));
+      arrived = std::min(arrived, stream->in.position(stream->received - k_header));
     }
   }
   if (arrived < message.size) arrived -= arrived % k_grain;
-  const std::size_t slot = consumed_ % k_landing_bytes;
-  return {landing_.get() + slot, std::min(arrived - consumed_, k_landing_bytes - slot)};
+  const std::size_t ring = turn_of(message.size);
+  const std::size_t slot = consumed_ % ring;
+  return {landing_.get() + slot, std::min(arrived - consumed_, ring - slot)};
 }
 
 void TcpEndpoint::consume(std::size_t bytes) {
@@ -313,8 +362,7 @@ void TcpEndpoint::consume(std::size_t bytes) {
   GRADRAIL_CHECK(bytes % k_grain == 0 || consumed_ == message.size);
   if (consumed_ < message.size) return;
   finish_recvs();
-  for (const auto& stream : streams_)
-    if (stream->receiving == recvs_posted_) notice_end(*stream);
+  notice_ends();
 }
 
 bool TcpEndpoint::progress(bool look) {
@@ -339,13 +387,23 @@ bool TcpEndpoint::could_move() const {
 }
 
 void TcpEndpoint::notice_end(TcpStream& stream) {
-  // What was sent before the end is still good: in the socket, where a receive takes it and finds the end behind it,
-  // and in the landing ring.
+  // What was sent before the end is still good: in the sockets, where receives take it and find the end behind it, and
+  // in the landing ring.
   if (failure_ || !stream.hung_up || holds_whole_message()) return;
   std::byte next;
   const auto got = ::recv(stream.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got > 0 || (got < 0 && later(errno))) return;
-  ended(got < 0 ? errno : 0);
+  const int error = got < 0 ? errno : 0;
+  if (std::any_of(streams_.begin(), streams_.end(), [](const auto& one) { return has_unread(*one); })) return;
+  ended(error);
+}
+
+void TcpEndpoint::notice_ends() {
+  for (const auto& stream : streams_) {
+    if (!stream->hung_up) continue;
+    skip_recvs(*stream);
+    if (stream->receiving == recvs_posted_) notice_end(*stream);
+  }
 }
 
 void TcpEndpoint::notice_silence() {
@@ -359,6 +417,18 @@ void TcpEndpoint::notice_silence() {
     if (failure_ || ::getsockopt(stream->fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
     if (info.tcpi_last_ack_recv >= k_silent_ms && std::max(info.tcpi_retransmits, info.tcpi_probes) >= k_unanswered)
       ended(ETIMEDOUT);
+  }
+}
+
+void TcpEndpoint::notice_stray() {
+  for (const auto& stream : streams_) {
+    if (failure_ || stream->received > 0) continue;
+    TcpHeader header;
+    const auto got = ::recv(stream->fd.get(), &header, k_header, MSG_PEEK | MSG_DONTWAIT);
+    if (got != static_cast<ssize_t>(k_header) || header.number < recvs_done_ || header.number >= recvs_posted_)
+      continue;
+    if (const std::size_t expected = incoming(header.number).size; header.size != expected)
+      wrong_size(header, expected);
   }
 }
 

@@ -1,11 +1,13 @@
-// A pipe to one peer over one or more TCP sockets. Owned by its user, known to the transport that made it, on the one
+// A pipe to one peer over two or more TCP sockets. Owned by its user, known to the transport that made it, on the one
 // thread of both.
 //
 // On each socket: header (size of the whole message, its number in the pipe), then this socket's share of the payload
-// (stripe.h). Both are written by one system call and read by one. Payload goes from the registered source to the
+// (stripe.h). Both are written by one system call and read by one; where they are few bytes, by way of one small block,
+// as that is less work than a list of pieces. Payload goes from the registered source to the
 // kernel and from the kernel to the registered destination; a receive in place goes through `landing_`, a ring of
-// k_landing_bytes in which byte i of the message lies at i modulo its size. Only the oldest incomplete receive may
-// use the ring. Nothing is read from a socket for which no receive is posted: the kernel then holds the sender back.
+// turn_of(message) bytes in which byte i of the message lies at i modulo its size. Only the oldest incomplete receive
+// may use the ring. Nothing is read from a socket for which no receive is posted: the kernel then holds the sender
+// back.
 #pragma once
 
 #include <array>
@@ -23,7 +25,13 @@ namespace gradrail {
 class TcpTransport;
 
 inline constexpr std::size_t k_tcp_depth = 64;
-inline constexpr std::size_t k_landing_bytes = 256 << 10;
+// Bytes moved by one system call, so that sending and receiving take turns, and of the landing ring: of short messages
+// while they are in the second-level cache; of longer ones, which leave it anyhow, in larger turns.
+inline constexpr std::size_t k_turn_bytes = 256 << 10;
+inline constexpr std::size_t k_long_turn_bytes = 1 << 20;
+[[nodiscard]] constexpr std::size_t turn_of(std::size_t message_bytes) {
+  return message_bytes <= (4u << 20) ? k_turn_bytes : k_long_turn_bytes;
+}
 
 struct TcpHeader {
   std::uint64_t size = 0;
@@ -37,7 +45,7 @@ class TcpEndpoint;
 struct TcpStream {
   Fd fd;
   TcpEndpoint* endpoint = nullptr;
-  Stripe stripe;
+  Stripe out, in;         // its part in what is sent, and in what is received
   bool may_read = true;   // not known to be empty: set by epoll, cleared by a read that found nothing more
   bool may_write = true;  // the same for room to write
   bool hung_up = false;   // the peer has closed its side; what it sent before may still be unread
@@ -69,6 +77,8 @@ class TcpEndpoint final : public Endpoint {
   // Finds the end of a connection on which nothing is expected, or whose other host has stopped answering.
   void notice_end(TcpStream& stream);
   void notice_silence();
+  // Finds a message of another size than was to be received, where that travels on another socket.
+  void notice_stray();
   [[nodiscard]] std::vector<std::unique_ptr<TcpStream>>& streams() { return streams_; }
 
  private:
@@ -87,6 +97,7 @@ class TcpEndpoint final : public Endpoint {
   bool recv_some(TcpStream& stream);
   void sent_bytes(TcpStream& stream, std::size_t count);
   [[nodiscard]] bool header_fits(const TcpStream& stream, const Incoming& incoming);
+  void wrong_size(const TcpHeader& header, std::size_t expected);
   void finish_sends();
   void finish_recvs();
   // Moves the cursors over messages in which the socket has no part.
@@ -95,6 +106,11 @@ class TcpEndpoint final : public Endpoint {
   [[nodiscard]] bool has_room(const TcpStream& stream) const;
   // True if the oldest incomplete receive is in place and has arrived, but is not consumed.
   [[nodiscard]] bool holds_whole_message() const;
+  [[nodiscard]] static bool has_unread(const TcpStream& stream);
+  // True if another socket holds part of a message that comes before the one this socket is at.
+  [[nodiscard]] bool older_is_unread(const TcpStream& than) const;
+  // notice_end() for all sockets on which nothing is expected.
+  void notice_ends();
   void end(Code code, std::string_view how, int sys_errno = 0);
   void ended(int sys_errno);
 

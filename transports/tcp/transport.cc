@@ -53,7 +53,7 @@ struct Hello {
     for (auto* field : {&hello.rank, &hello.lane, &hello.index, &hello.connections}) *field = in.get<std::int32_t>();
     const auto within = [](int value, int end) { return value >= 0 && value < end; };
     if (!in.ok() || in.left() > 0 || !within(hello.rank, ranks) || !within(hello.lane, k_max_lanes) ||
-        hello.connections > k_most_connections || !within(hello.index, hello.connections))
+        hello.connections > k_most_connections || !within(hello.index, 2 * hello.connections))
       return std::nullopt;
     return hello;
   }
@@ -103,7 +103,7 @@ Result<Address> TcpTransport::listen() {
   options.purpose = k_purpose;
   options.most_hello_bytes = sizeof(Hello);
   options.most_pending +=
-      4 * static_cast<std::size_t>(settings_.ranks) * static_cast<std::size_t>(settings_.connections);
+      8 * static_cast<std::size_t>(settings_.ranks) * static_cast<std::size_t>(settings_.connections);
   GRADRAIL_ASSIGN(acceptor_, Acceptor::make(std::move(listener), settings_.secret, std::move(options)));
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
@@ -153,13 +153,14 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
     std::optional<Dial> dial;  // none: the peer dials
     Fd fd;
   };
+  const int sockets_a_pipe = 2 * settings_.connections;  // stripe.h
   std::vector<Wanted> wanted;
   for (const auto& peer : peers) {
     if (peer.rank < 0 || peer.rank >= settings_.ranks || peer.rank == settings_.rank || peer.lane < 0 ||
         peer.lane >= k_max_lanes)
       return fail(Code::bad_usage, fmt::format("{} is not a peer of rank {} among {} ranks", name_of(peer),
                                                settings_.rank, settings_.ranks));
-    for (int index = 0; index < settings_.connections; ++index) {
+    for (int index = 0; index < sockets_a_pipe; ++index) {
       wanted.push_back({&peer, index, std::nullopt, Fd()});
       if (peer.rank < settings_.rank) continue;
       GRADRAIL_ASSIGN(const auto address, address_of(peer));
@@ -201,9 +202,9 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
   }
 
   std::vector<std::unique_ptr<Endpoint>> endpoints;
-  for (std::size_t at = 0; at < wanted.size(); at += static_cast<std::size_t>(settings_.connections)) {
+  for (std::size_t at = 0; at < wanted.size(); at += static_cast<std::size_t>(sockets_a_pipe)) {
     std::vector<Fd> sockets;
-    for (int index = 0; index < settings_.connections; ++index) {
+    for (int index = 0; index < sockets_a_pipe; ++index) {
       auto& socket = wanted[at + static_cast<std::size_t>(index)].fd;
       prepare(socket.get());
       sockets.push_back(std::move(socket));
@@ -294,8 +295,11 @@ bool TcpTransport::ask(Seconds at_most) {
 void TcpTransport::look_around() {
   if (Clock::now() - looked_around_ < k_look_around_every) return;
   looked_around_ = Clock::now();
-  for (auto* endpoint : endpoints_)
-    if (endpoint->busy()) endpoint->notice_silence();
+  for (auto* endpoint : endpoints_) {
+    if (!endpoint->busy()) continue;
+    endpoint->notice_silence();
+    if (endpoint->expects()) endpoint->notice_stray();
+  }
   if (acceptor_ && acceptor_->pending() > 0)
     if (auto taken = take_early(); !taken) return;
 }

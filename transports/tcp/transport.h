@@ -33,6 +33,7 @@ class TcpTransport final : public Transport {
   bool progress() override;
   void wait(Seconds at_most) override;
 
+  [[nodiscard]] int rank() const { return settings_.rank; }
   // For endpoints, as they are made and destroyed.
   void enter(TcpEndpoint& endpoint);
   void leave(TcpEndpoint& endpoint);
