@@ -53,7 +53,8 @@ struct Build {
 struct Job {
   int ranks = 0;
   int hosts = 0;
-  std::string origin;  // who started the ranks: "local", "pmix", "torchrun"
+  std::string origin;     // who started the ranks: "launcher", "pmix", "torchrun", "alone"
+  std::vector<int> cpus;  // by rank, to which gradrail bound them; empty if it did not
 };
 
 struct Run {
@@ -93,9 +94,10 @@ struct Point {
   std::string op;    // "sum"; empty where nothing is reduced
   int root = -1;     // -1 where there is none
   bool in_place = false;
-  std::string buffers = "plain";  // "plain" or "registered"
-  std::string cache = "hot";      // "hot", "rotate" or "flush"
-  std::string path;               // "zero-copy", "one-copy", ...
+  std::string buffers = "plain";    // "plain" or "registered"
+  std::string cache = "hot";        // "hot", "rotate" or "flush"
+  std::optional<std::string> bind;  // "core" or "none": whether each rank was bound to a core
+  std::string path;                 // "zero-copy", "one-copy", ...
   int lanes = 1;
   int chunks = 1;
   std::optional<std::int64_t> wrong;  // elements that came out wrong; none if nothing was checked

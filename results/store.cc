@@ -55,6 +55,7 @@ void job_fields(Visit& visit, T& job) {
   visit.may("ranks", job.ranks);
   visit.may("hosts", job.hosts);
   visit.may("origin", job.origin);
+  visit.may("cpus", job.cpus);
 }
 
 template <class Visit, class T>
@@ -97,6 +98,7 @@ void point_fields(Visit& visit, T& point) {
   visit.may("in_place", point.in_place);
   visit.may("buffers", point.buffers);
   visit.may("cache", point.cache);
+  visit.if_set("bind", point.bind);
   visit.may("path", point.path);
   visit.may("lanes", point.lanes);
   visit.may("chunks", point.chunks);

@@ -222,6 +222,7 @@ Result<void> bench(MeasuringRank& rank, const BenchTexts& texts) {
   options.table_name = texts.table.path;
   GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine, options.rules.timeout));
   options.cores = rank.placement.cores;
+  options.bind = rank.placement.bind;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
   Reporter reporter(options, texts, rank.run, bootstrap.origin());
   GRADRAIL_TRY(run_sweep(bootstrap, options, &reporter));

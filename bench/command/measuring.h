@@ -17,6 +17,7 @@ namespace gradrail {
 // As typed.
 struct MeasuringTexts {
   AxisTexts axes;
+  std::string bind;  // empty: by what the machine has
   std::string json;
 };
 
@@ -25,7 +26,7 @@ void add_measuring_options(CLI::App& app, MeasuringTexts& texts);
 // One rank of a job that measures.
 struct MeasuringRank {
   Bootstrap& bootstrap;
-  Run run;  // the machine as it was before this rank was bound to a core
+  Run run;  // the machine as it was before this rank was bound to a CPU
   Placement placement;
 };
 

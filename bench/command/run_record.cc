@@ -29,7 +29,7 @@ Run describe_run(const Bootstrap& bootstrap, const std::vector<std::string>& arg
   run.build = {build.version, build.commit, build.type, build.compiler, build.flags, build.sanitize, {}};
   std::set<std::string> hosts;
   for (const Member& member : bootstrap.members()) hosts.insert(member.host);
-  run.job = {bootstrap.ranks(), static_cast<int>(hosts.size()), std::string(bootstrap.origin())};
+  run.job = {bootstrap.ranks(), static_cast<int>(hosts.size()), std::string(bootstrap.origin()), {}};
   run.args = argv;
   run.started = utc_now();
   return run;

@@ -137,6 +137,7 @@ class Reporter : public TuneListener {
 Result<void> tune(MeasuringRank& rank, const TuneTexts& texts) {
   GRADRAIL_ASSIGN(TuneOptions options, parse_options(texts, rank.bootstrap.ranks()));
   options.axes.cores = rank.placement.cores;
+  options.axes.bind = rank.placement.bind;
   if (rank.bootstrap.rank() != 0) return run_tuning(rank.bootstrap, options, nullptr);
   Reporter reporter(texts, options);
   GRADRAIL_TRY(reporter.begin(rank.run));

@@ -27,6 +27,7 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   point.in_place = call.in_place;
   point.buffers = to_string(setting.buffers);
   point.cache = to_string(setting.cache);
+  point.bind = to_string(setting.bind);
   if (outcome.refused) {
     point.error = outcome.refused->message;
     return point;

@@ -5,6 +5,7 @@
 
 #include "bench/measure/block.h"
 #include "bench/measure/buffers.h"
+#include "bench/measure/placement.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/select/cost_selector.h"
 #include "results/record.h"
@@ -20,6 +21,7 @@ struct Setting {
   BufferKind buffers = BufferKind::plain;
   Cache cache = Cache::hot;
   bool checked = true;
+  Bind bind = Bind::none;
   CostModel model;  // with the links as measured
 };
 

@@ -223,6 +223,7 @@ class Sweep {
             options_.buffers,
             options_.cache,
             options_.rules.check,
+            options_.bind,
             links_.model};
   }
 

@@ -11,6 +11,7 @@
 #include "bench/measure/block.h"
 #include "bench/measure/buffers.h"
 #include "bench/measure/link.h"
+#include "bench/measure/placement.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/select/table.h"
 #include "results/record.h"
@@ -45,6 +46,7 @@ struct SweepOptions {
   int connections = 1;  // tcp: sockets a pipe
   bool trace = false;
   std::vector<int> cores;  // of rank 0's host, for probing the machine; empty: those that rank 0 may use
+  Bind bind = Bind::none;  // in force on rank 0
   MeasureRules rules;
   std::shared_ptr<const DecisionTable> table;  // for auto; null: the cost model, as everywhere the table says nothing
   std::string table_name;

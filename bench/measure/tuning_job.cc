@@ -240,11 +240,15 @@ class TuningJob {
       phase = settled ? names_.name(*phase_) : "unsettled";
       if (settled) break;
     }
-    const Setting setting{
-        question.transport, to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
-        question.ranks,     question.ranks_per_host,
-        axes_.buffers,      axes_.cache,
-        axes_.rules.check,  links_};
+    const Setting setting{question.transport,
+                          to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
+                          question.ranks,
+                          question.ranks_per_host,
+                          axes_.buffers,
+                          axes_.cache,
+                          axes_.rules.check,
+                          axes_.bind,
+                          links_};
     GRADRAIL_TRY(listener_->block({setting, bytes, held_out, phase, command.selections, calls, outcomes}));
     std::vector<std::vector<double>> samples;
     for (Outcome& outcome : outcomes) {

@@ -210,6 +210,24 @@ TEST_F(BenchSweep, TracesWhatThePlanSays) {
   }
 }
 
+TEST_F(BenchSweep, RecordsWhetherRanksWereBound) {
+  const std::string path = folder_ / "results.json";
+  const auto sweep = [&](const std::string& options) {
+    EXPECT_EQ(gradrail(words(fmt::format("bench -a ring -b 8 -e 8 --iters 2 --json {} {}", path, options))).code, 0);
+    return records_of(path);
+  };
+  auto records = sweep("-n 1");
+  ASSERT_FALSE(of_kind(records, "point").empty());
+  EXPECT_EQ(of_kind(records, "point")[0]["bind"], "core");
+  EXPECT_EQ(records.at(0)["job"]["cpus"].size(), 1u);
+  records = sweep("-n 1 --bind none");
+  ASSERT_FALSE(of_kind(records, "point").empty());
+  EXPECT_EQ(records.at(0)["job"]["cpus"].size(), 0u);
+  if (records.at(0)["machine"]["cores"] > 1) {
+    EXPECT_EQ(of_kind(records, "point")[0]["bind"], "none");
+  }
+}
+
 TEST_F(BenchSweep, HasHostsOnOneMachine) {
   const auto ran =
       gradrail(words("bench -n 4 --topology 2x2,1x4 --inner shm --outer tcp -b 4K -e 4K --iters 3 --json") +

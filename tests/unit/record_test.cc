@@ -34,7 +34,7 @@ Run example_run() {
                  1048576,       33554432,           25769803776, "6.1.0", "Debian 12", "none",
                  "performance", "madvise",          "AVX3"};
   run.build = {"0.1.0", "0123456789ab", "Release", "GNU 12.2.0", "-O3", "", {{"fmt", "9.1.0"}, {"hwloc", "2.9.0"}}};
-  run.job = {4, 1, "local"};
+  run.job = {4, 1, "launcher", {0, 2, 1, 3}};
   run.args = {"bench", "-n", "4"};
   run.started = "2025-01-31T12:00:00Z";
   return run;
