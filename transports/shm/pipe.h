@@ -33,6 +33,9 @@ inline constexpr std::size_t k_line_bytes = 64;
 inline constexpr std::size_t k_inline_bytes = 56;
 inline constexpr std::size_t k_lines = 128;
 inline constexpr std::size_t k_depth = 64;
+// Shorter messages are not advertised, and nobody looks for their adverts: the line that an advert lies in takes longer
+// from core to core than the copy that it could save.
+inline constexpr std::size_t k_advertised_from = 4096;
 
 enum class Part : std::uint8_t { in_line, slot, view, placed };
 
@@ -71,7 +74,7 @@ struct alignas(128) Credits {
   std::atomic<std::uint64_t> messages;    // completed, as of the last viewed one
 };
 
-// Written by the receiver for each posted receive of more than k_inline_bytes.
+// Written by the receiver for each posted receive of at least k_advertised_from bytes.
 struct Advert {
   std::atomic<std::uint64_t> tag;  // message number + 1
   std::uint64_t bytes;

@@ -21,7 +21,7 @@ constexpr std::size_t k_turn_bytes = 256 << 10;
 inline Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region, std::size_t region_offset) {
   if (recvs_posted_ - recvs_done_ >= k_depth) [[unlikely]]
     return fail(Code::exhausted, fmt::format("{} receives from rank {} are outstanding", k_depth, peer()), peer());
-  if (recv.size > k_inline_bytes) advertise(recv.size, region, region_offset);
+  if (recv.size >= k_advertised_from) advertise(recv.size, region, region_offset);
   recvs_[recvs_posted_++ % k_depth] = recv;
   list();
   return {};

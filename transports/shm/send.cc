@@ -60,7 +60,14 @@ Result<void> ShmEndpoint::post(const Send& send) {
     if (sends_posted_ - sends_done_ >= k_depth)
       return fail(Code::exhausted, fmt::format("{} sends to rank {} are outstanding", k_depth, peer()), peer());
   }
+  const bool first = sends_issued_ == sends_posted_;
   sends_[sends_posted_++ % k_depth] = send;
+  // Leaves before the caller turns to anything else. A longer one waits for progress(), so that posting stays quick.
+  if (first && !send.in_place && send.size <= k_eager_bytes) {
+    transmit();
+    settle();
+    if (sends_done_ == sends_posted_) return {};
+  }
   list();
   return {};
 }
@@ -86,6 +93,7 @@ std::size_t ShmEndpoint::ring_room(std::size_t wanted) {
 }
 
 ShmEndpoint::Target ShmEndpoint::target(const Send& send) {
+  if (send.size < k_advertised_from) return {Target::Kind::plain, nullptr};
   const Advert& advert = out_->adverts[sends_issued_ % k_depth];
   if (advert.tag.load(std::memory_order_acquire) != sends_issued_ + 1) return {};
   if (advert.region == 0 || advert.bytes != send.size) return {Target::Kind::plain, nullptr};
