@@ -43,6 +43,8 @@ class Buffers {
   // Flush: overwrites the caches. Otherwise nothing.
   void before_sample();
   [[nodiscard]] bool flushes() const { return cache_ == Cache::flush; }
+  // Each call is placed anew; otherwise one place() serves any number of calls.
+  [[nodiscard]] bool rotates() const { return cache_ == Cache::rotate; }
 
  private:
   struct Arena {
