@@ -181,6 +181,14 @@ void set_prompt_and_watched(int fd) {
   set(IPPROTO_TCP, TCP_KEEPCNT, 3);
 }
 
+void size_buffers_on_one_host(int fd) {
+  const auto host = local_host(fd);
+  if (!host || !(host->starts_with("127.") || *host == "::1")) return;
+  constexpr int k_bytes = 1 << 20;
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &k_bytes, sizeof k_bytes);
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &k_bytes, sizeof k_bytes);
+}
+
 Result<void> wait_for(int fd, short events, Deadline deadline) {
   for (;;) {
     pollfd entry{fd, events, 0};

@@ -130,6 +130,12 @@ class Reporter : public SweepListener {
 
   void next(double fraction_done, const std::string& what) override { progress_.update(fraction_done, what); }
 
+  void bare_sockets(const Point& of, std::uint64_t bytes, double us) override {
+    bounds_.push_back({of, us,
+                       fmt::format("bare sockets between pairs of ranks take that for {:.3g} MB each way",
+                                   static_cast<double>(bytes) / 1e6)});
+  }
+
   void limits(const Limits& limits) override {
     if (limits_.empty() || limits_.back().phase != limits.phase) {
       limits_.push_back(limits);
@@ -140,7 +146,7 @@ class Reporter : public SweepListener {
   Result<void> finish() {
     progress_.clear();
     fmt::print("{}", with_newline(table_.footer()));
-    std::vector<Bound> bounds;
+    std::vector<Bound> bounds = bounds_;
     const Limits limits = limits_.empty() ? Limits{} : limits_.back();
     const Machine& m = run_.machine;
     const std::int64_t caches = (m.l1d_bytes + m.l2_bytes) * std::max(1, m.cores) + m.l3_bytes * std::max(1, m.sockets);
@@ -210,6 +216,7 @@ class Reporter : public SweepListener {
   std::optional<TraceWriter> trace_;
   std::vector<std::string> simplest_first_;
   std::vector<Point> points_;
+  std::vector<Bound> bounds_;  // by bare sockets
   std::vector<Choice> choices_;
   std::vector<Limits> limits_;
   bool wrong_ = false;

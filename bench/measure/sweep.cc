@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bench/measure/bare_sockets.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
@@ -158,6 +159,12 @@ class Sweep {
         static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
     GRADRAIL_TRY(
         bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout, touched * group->ranks_here()))));
+    pairing_ = BareSockets::pairing_of(*group);
+    bare_.reset();
+    if (pairing_) {
+      GRADRAIL_ASSIGN(bare_,
+                      BareSockets::make(bootstrap_, *pairing_, Deadline::after(control_wait(options_.rules.timeout))));
+    }
     for (const Case& c : cases) {
       GRADRAIL_TRY(sweep_case(*group, buffers, c));
       done_weight_ += weight(c);
@@ -191,12 +198,18 @@ class Sweep {
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
       MeasureRules rules = options_.rules;
       rules.seed = ++seed_;
+      GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
       GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, buffers, calls, rules));
+      GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
       const Phase before = phase_;
       GRADRAIL_TRY(look_at_machine());
       const bool settled = same_phase(before, phase_);
       phase = settled ? names_.name(phase_) : "unsettled";
       if (settled) break;
+    }
+    double bare_us = 0;
+    if (held_against_sockets(c)) {
+      GRADRAIL_ASSIGN(bare_us, bare_->take_us(bootstrap_, Deadline::after(control_wait(options_.rules.timeout))));
     }
     if (listener_ == nullptr && !options_.trace) return {};
 
@@ -207,6 +220,9 @@ class Sweep {
       points.back().phase = phase;
     }
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
+    if (listener_ != nullptr && bare_us > 0)
+      listener_->bare_sockets(points.front(), pairing_->share(static_cast<std::uint64_t>(c.bytes), group.ranks()),
+                              bare_us);
     if (options_.trace)
       for (std::size_t i = 0; i < calls.size(); ++i)
         if (!outcomes[i].refused) GRADRAIL_TRY(trace(group, buffers, calls[i], points[i]));
@@ -225,6 +241,19 @@ class Sweep {
             options_.rules.check,
             options_.bind,
             links_.model};
+  }
+
+  // Below, messages are too few and too short for bandwidth to matter.
+  bool held_against_sockets(const Case& c) const {
+    constexpr std::int64_t k_least_bytes = 1 << 20;
+    return bare_ && c.collective == Collective::allreduce && c.bytes >= k_least_bytes;
+  }
+  Result<void> look_at_sockets(Communicator& group, Buffers& buffers, Call call, const Case& c) {
+    if (!held_against_sockets(c)) return {};
+    buffers.place(call, group.rank(), group.ranks());
+    const auto size = static_cast<std::size_t>(c.bytes);
+    const BareSockets::Load load{{call.in.data(), size}, {call.out.data(), size}, pairing_->share(size, group.ranks())};
+    return bare_->measure(bootstrap_, group, load, options_.rules.time_per_point / 4, options_.rules.timeout);
   }
 
   // Rank 0 probes the machine while the others wait, asleep.
@@ -302,7 +331,9 @@ class Sweep {
   Bootstrap& bootstrap_;
   const SweepOptions& options_;
   SweepListener* listener_;
-  std::optional<Probe> probe_;  // rank 0
+  std::optional<Probe> probe_;                   // rank 0
+  std::optional<BareSockets::Pairing> pairing_;  // of the group at hand
+  std::optional<BareSockets> bare_;
   Phase phase_;
   PhaseNames names_;
   LinkCalibration links_;  // of the group at hand

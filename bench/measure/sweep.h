@@ -76,6 +76,9 @@ class SweepListener {
   virtual void group(const Communicator& group, const LinkCalibration& links, const Selector& selector) = 0;
   // What is measured next, and how much of the whole is done.
   virtual void next(double fraction_done, const std::string& what) = 0;
+  // What bare sockets took, around the block of this case, for the bytes that it must send over sockets: `bytes` a
+  // rank.
+  virtual void bare_sockets(const Point& of, std::uint64_t bytes, double us) = 0;
   // What the machine could do around a block.
   virtual void limits(const Limits& limits) = 0;
 };

@@ -1,6 +1,7 @@
-// The tcp transport beside a plain pair of sockets, between two processes on loopback. Both ends of a pair do the same:
+// The tcp transport beside plain pairs of sockets, between two processes on loopback. Both ends of a pair do the same:
 // ping-pong, where one message is under way at a time, and exchange, where both send and receive a message at once. The
-// forked end follows the program's own pace and ends with it. Interleave the two for a fair ratio:
+// plain exchange goes over one socket both ways, or over one for each way. The forked end follows the program's own
+// pace and ends with it. Interleave the two for a fair ratio:
 //   micro_tcp --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
 #include <benchmark/benchmark.h>
 #include <sched.h>
@@ -32,11 +33,11 @@ class Link {
 
 class PlainSockets final : public Link {
  public:
-  PlainSockets(Fd socket, std::size_t bytes) : socket_(std::move(socket)), out_(bytes), in_(bytes) {
-    set_prompt_and_watched(socket_.get());
-    for (const int option : {SO_SNDBUF, SO_RCVBUF}) {
-      constexpr int k_bytes = 1 << 20;
-      ::setsockopt(socket_.get(), SOL_SOCKET, option, &k_bytes, sizeof k_bytes);
+  // One socket, or one to send on and one to receive from.
+  PlainSockets(std::vector<Fd> sockets, std::size_t bytes) : sockets_(std::move(sockets)), out_(bytes), in_(bytes) {
+    for (const Fd& socket : sockets_) {
+      set_prompt_and_watched(socket.get());
+      size_buffers_on_one_host(socket.get());
     }
   }
   void round(Pattern pattern, bool first, std::size_t bytes) override {
@@ -47,19 +48,21 @@ class PlainSockets final : public Link {
 
  private:
   void move(std::size_t send, std::size_t receive) {
-    constexpr std::size_t k_turn = 256 << 10;
+    const std::size_t turn = std::max(send, receive) <= (4u << 20) ? 256u << 10 : 1u << 20;
+    const int to = sockets_.front().get();
+    const int from = sockets_.back().get();
     std::size_t sent = 0;
     std::size_t received = 0;
     int idle = 0;
     while (sent < send || received < receive) {
       bool moved = false;
       if (sent < send) {
-        const auto n = ::send(socket_.get(), out_.data() + sent, std::min(k_turn, send - sent), MSG_NOSIGNAL);
+        const auto n = ::send(to, out_.data() + sent, std::min(turn, send - sent), MSG_NOSIGNAL);
         if (n > 0) sent += static_cast<std::size_t>(n);
         moved |= n > 0;
       }
       if (received < receive) {
-        const auto n = ::recv(socket_.get(), in_.data() + received, std::min(k_turn, receive - received), 0);
+        const auto n = ::recv(from, in_.data() + received, std::min(turn, receive - received), 0);
         if (n == 0) ::_exit(0);
         if (n > 0) received += static_cast<std::size_t>(n);
         moved |= n > 0;
@@ -68,7 +71,7 @@ class PlainSockets final : public Link {
       if (idle > 20) ::sched_yield();
     }
   }
-  Fd socket_;
+  std::vector<Fd> sockets_;
   Bytes out_, in_;
 };
 
@@ -116,29 +119,30 @@ class Pipes final : public Link {
 };
 
 // Both ends of a link, the second in a process of its own.
-void run(benchmark::State& state, const std::function<std::unique_ptr<Link>(int rank, Fd listener_or_control)>& make,
-         bool plain) {
+void run(benchmark::State& state, const std::function<std::unique_ptr<Link>(int rank, std::vector<Fd>)>& make,
+         int plain) {
   const auto pattern = static_cast<Pattern>(state.range(0));
   const auto bytes = static_cast<std::size_t>(state.range(1));
-  Fd ends[2];
-  if (plain) {
+  std::vector<Fd> ends[2];
+  for (int i = 0; i < plain; ++i) {
     auto listener = listen_tcp("127.0.0.1", 0).value();
-    ends[1] = connect_tcp("127.0.0.1", local_port(listener.get()).value(), soon(), OnRefused::fail).value();
-    ends[0] = accept_connection(listener.get(), soon()).value();
-  } else {
+    ends[1].push_back(connect_tcp("127.0.0.1", local_port(listener.get()).value(), soon(), OnRefused::fail).value());
+    ends[0].push_back(accept_connection(listener.get(), soon()).value());
+  }
+  if (plain == 0) {
     int fds[2];
     GRADRAIL_CHECK(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-    ends[0] = Fd(fds[0]);
-    ends[1] = Fd(fds[1]);
+    for (int i = 0; i < 2; ++i) ends[i].emplace_back(fds[i]);
   }
+  std::reverse(ends[1].begin(), ends[1].end());  // one sends where the other receives
   const pid_t child = ::fork();
   if (child == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ends[0].reset();
+    ends[0].clear();
     const auto link = make(1, std::move(ends[1]));
     for (;;) link->round(pattern, false, bytes);
   }
-  ends[1].reset();
+  ends[1].clear();
   const auto link = make(0, std::move(ends[0]));
   for (int i = 0; i < 20; ++i) link->round(pattern, true, bytes);
   for (auto _ : state) link->round(pattern, true, bytes);
@@ -149,30 +153,34 @@ void run(benchmark::State& state, const std::function<std::unique_ptr<Link>(int 
 
 void plain_sockets(benchmark::State& state) {
   run(
-      state, [&](int, Fd socket) { return std::make_unique<PlainSockets>(std::move(socket), state.range(1)); }, true);
+      state,
+      [&](int, std::vector<Fd> sockets) {
+        return std::make_unique<PlainSockets>(std::move(sockets), static_cast<std::size_t>(state.range(1)));
+      },
+      static_cast<int>(state.range(2)));
 }
 void tcp_transport(benchmark::State& state) {
   run(
       state,
-      [&](int rank, Fd control) {
-        return std::make_unique<Pipes>(rank, std::move(control), static_cast<int>(state.range(2)),
+      [&](int rank, std::vector<Fd> control) {
+        return std::make_unique<Pipes>(rank, std::move(control.front()), static_cast<int>(state.range(2)),
                                        static_cast<std::size_t>(state.range(1)));
       },
-      false);
+      0);
 }
 
 constexpr auto k_ping_pong = static_cast<std::int64_t>(Pattern::ping_pong);
 constexpr auto k_exchange = static_cast<std::int64_t>(Pattern::exchange);
 
 BENCHMARK(plain_sockets)
-    ->ArgNames({"exchange", "bytes"})
-    ->ArgsProduct({{k_ping_pong}, {8, 1024, 16 << 10}})
-    ->ArgsProduct({{k_exchange}, {64 << 10, 1 << 20, 16 << 20, 64 << 20}})
+    ->ArgNames({"exchange", "bytes", "sockets"})
+    ->ArgsProduct({{k_ping_pong}, {8, 1024, 16 << 10}, {1, 2}})
+    ->ArgsProduct({{k_exchange}, {64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20}, {1, 2}})
     ->UseRealTime();
 BENCHMARK(tcp_transport)
-    ->ArgNames({"exchange", "bytes", "sockets"})
+    ->ArgNames({"exchange", "bytes", "connections"})
     ->ArgsProduct({{k_ping_pong}, {8, 1024, 16 << 10}, {1}})
-    ->ArgsProduct({{k_exchange}, {64 << 10, 1 << 20, 16 << 20, 64 << 20}, {1, 2, 4}})
+    ->ArgsProduct({{k_exchange}, {64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20}, {1, 2, 4}})
     ->UseRealTime();
 
 }  // namespace

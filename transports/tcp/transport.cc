@@ -206,22 +206,12 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
     std::vector<Fd> sockets;
     for (int index = 0; index < sockets_a_pipe; ++index) {
       auto& socket = wanted[at + static_cast<std::size_t>(index)].fd;
-      prepare(socket.get());
+      size_buffers_on_one_host(socket.get());
       sockets.push_back(std::move(socket));
     }
     endpoints.push_back(std::make_unique<TcpEndpoint>(*this, *wanted[at].peer, std::move(sockets)));
   }
   return endpoints;
-}
-
-void TcpTransport::prepare(int fd) const {
-  // Between hosts the kernel sizes the buffers by itself, by the link's delay. On one host there is no delay to hide,
-  // and bytes that wait in a smaller buffer are still in cache when they are read.
-  const auto host = local_host(fd);
-  if (!host || !(host->starts_with("127.") || *host == "::1")) return;
-  constexpr int k_bytes = 1 << 20;
-  ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &k_bytes, sizeof k_bytes);
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &k_bytes, sizeof k_bytes);
 }
 
 Result<std::unique_ptr<Region>> TcpTransport::register_memory(Buffer buffer) {

@@ -47,7 +47,6 @@ class TcpTransport final : public Transport {
   TcpTransport(const Settings& settings, Fd epoll) : settings_(settings), epoll_(std::move(epoll)) {}
   [[nodiscard]] Result<void> take_early();
   [[nodiscard]] Result<std::optional<Fd>> claim(const Peer& peer, int index);
-  void prepare(int fd) const;
   // Asks epoll, waiting at most so long; true if it had something to say.
   bool ask(Seconds at_most);
   void look_around();

@@ -1,0 +1,172 @@
+#include "bench/measure/bare_sockets.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "bench/measure/statistics.h"
+#include "transports/base/cores.h"
+#include "transports/handshake.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr std::string_view k_purpose = "bare sockets";
+constexpr int k_least_samples = 4;
+constexpr int k_most_samples = 200;
+constexpr int k_polls_before_yield = 300;
+constexpr int k_polls_before_clock = 4096;
+
+// Bytes a system call, as the transport has them: short messages stay in the second-level cache.
+std::size_t turn_of(std::uint64_t bytes) { return bytes <= (4u << 20) ? 256u << 10 : 1u << 20; }
+
+}  // namespace
+
+int BareSockets::Pairing::partner_of(int rank, int ranks) const {
+  if (!between_hosts) return ranks % 2 == 0 ? rank ^ 1 : -1;
+  const int host = rank / ranks_per_host;
+  return hosts % 2 == 0 ? (host ^ 1) * ranks_per_host + rank % ranks_per_host : -1;
+}
+
+std::uint64_t BareSockets::Pairing::share(std::uint64_t bytes, int ranks) const {
+  const auto [members, over] = between_hosts ? std::pair(hosts, ranks_per_host) : std::pair(ranks, 1);
+  return 2 * static_cast<std::uint64_t>(members - 1) * bytes / static_cast<std::uint64_t>(members * over);
+}
+
+std::optional<BareSockets::Pairing> BareSockets::pairing_of(const Communicator& group) {
+  Pairing pairing;
+  pairing.hosts = group.hosts();
+  pairing.ranks_per_host = group.ranks_per_host();
+  const std::string& name = group.transport_name();
+  if (name.ends_with("+tcp")) {
+    if (pairing.hosts * pairing.ranks_per_host != group.ranks()) return std::nullopt;
+    pairing.between_hosts = true;
+  } else if (name != "tcp") {
+    return std::nullopt;
+  }
+  if (group.ranks() < 2 || pairing.partner_of(0, group.ranks()) < 0) return std::nullopt;
+  return pairing;
+}
+
+Result<BareSockets> BareSockets::make(Bootstrap& bootstrap, const Pairing& pairing, Deadline deadline) {
+  BareSockets self;
+  const int rank = bootstrap.rank();
+  const auto members = bootstrap.members();
+  self.partner_ = pairing.partner_of(rank, bootstrap.ranks());
+  self.upwards_ = rank < self.partner_;
+  const Member& partner = members[static_cast<std::size_t>(self.partner_)];
+  self.who_ = fmt::format("rank {} (pid {} on {})", self.partner_, partner.pid, partner.host);
+  const Member& me = members[static_cast<std::size_t>(rank)];
+  const auto here = std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == me.host; });
+  self.crowded_ = here > static_cast<long>(usable_cores().size());
+
+  GRADRAIL_ASSIGN(auto listener, listen_tcp(me.listen_host, 0));
+  GRADRAIL_ASSIGN(const int port, local_port(listener.get()));
+  GRADRAIL_ASSIGN(auto acceptor, Acceptor::make(std::move(listener), bootstrap.secret(), {std::string(k_purpose)}));
+  GRADRAIL_ASSIGN(const auto ports, bootstrap.all_gather(std::as_bytes(std::span(&port, 1)), deadline));
+  const Bytes& theirs = ports[static_cast<std::size_t>(self.partner_)];
+  int their_port = 0;
+  if (theirs.size() != sizeof their_port) return fail(Code::malformed, "a rank's port is damaged", self.partner_);
+  std::memcpy(&their_port, theirs.data(), sizeof their_port);
+
+  for (std::size_t i = 0; i < self.sockets_.size(); ++i) {
+    if (self.upwards_) {
+      const auto index = static_cast<std::uint8_t>(i);
+      GRADRAIL_ASSIGN(self.sockets_[i], dial(partner.listen_host, their_port, bootstrap.secret(), k_purpose,
+                                             std::as_bytes(std::span(&index, 1)), deadline));
+    } else {
+      GRADRAIL_ASSIGN(auto accepted, acceptor.accept(deadline));
+      const auto index = accepted.hello.size() == 1 ? static_cast<std::size_t>(accepted.hello[0]) : 2;
+      if (index >= self.sockets_.size() || self.sockets_[index])
+        return fail(Code::malformed, "a rank's greeting is damaged", self.partner_);
+      self.sockets_[index] = std::move(accepted.fd);
+    }
+  }
+  for (const Fd& socket : self.sockets_) size_buffers_on_one_host(socket.get());
+  return self;
+}
+
+Result<void> BareSockets::exchange(bool one_way_each, const Load& load, Deadline deadline) {
+  const int to = sockets_[one_way_each && !upwards_ ? 1 : 0].get();
+  const int from = sockets_[one_way_each && upwards_ ? 1 : 0].get();
+  const std::size_t turn = turn_of(load.bytes);
+  const auto run = [&](std::size_t done, std::size_t around) {
+    return std::min({turn, static_cast<std::size_t>(load.bytes) - done, around - done % around});
+  };
+  const auto ended = [&](int error) {
+    return fail(Code::peer_gone, who_ + " closed its bare socket", partner_, error);
+  };
+  const auto later = [](int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; };
+  std::size_t sent = 0;
+  std::size_t received = 0;
+  for (int idle = 0; sent < load.bytes || received < load.bytes; ++idle) {
+    if (sent < load.bytes) {
+      const auto n = ::send(to, load.from.data() + sent % load.from.size(), run(sent, load.from.size()),
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n < 0 && !later(errno)) return ended(errno);
+      if (n > 0) sent += static_cast<std::size_t>(n);
+      if (n > 0) idle = 0;
+    }
+    if (received < load.bytes) {
+      const auto n =
+          ::recv(from, load.to.data() + received % load.to.size(), run(received, load.to.size()), MSG_DONTWAIT);
+      if (n == 0 || (n < 0 && !later(errno))) return ended(n < 0 ? errno : 0);
+      if (n > 0) received += static_cast<std::size_t>(n);
+      if (n > 0) idle = 0;
+    }
+    if (idle > (crowded_ ? 1 : k_polls_before_yield)) ::sched_yield();
+    if (idle % k_polls_before_clock == k_polls_before_clock - 1 && deadline.passed())
+      return fail(Code::timed_out, who_ + " did not exchange bytes over bare sockets in time", partner_);
+  }
+  return {};
+}
+
+Result<void> BareSockets::measure(Bootstrap& bootstrap, Communicator& group, const Load& load, Seconds budget,
+                                  Seconds timeout) {
+  int samples = k_least_samples;
+  // The first two rounds warm up and tell how many more there is time for.
+  for (int i = -2; i < samples; ++i) {
+    double round_us = 0;
+    for (const bool one_way_each : {false, true}) {
+      GRADRAIL_TRY(group.barrier(Deadline::after(timeout)));
+      const auto begin = Clock::now();
+      GRADRAIL_TRY(exchange(one_way_each, load, Deadline::after(timeout)));
+      const double us = std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+      round_us += us;
+      if (i >= 0) samples_[one_way_each ? 1 : 0].push_back(us);
+    }
+    if (i != -1) continue;
+    const double fit = budget.count() * 1e6 / std::max(round_us, 1.0);
+    samples = static_cast<int>(std::clamp(fit, double{k_least_samples}, double{k_most_samples}));
+    GRADRAIL_ASSIGN(const Bytes same,
+                    bootstrap.broadcast(std::as_bytes(std::span(&samples, 1)), Deadline::after(timeout)));
+    if (same.size() != sizeof samples) return fail(Code::malformed, "rank 0's number of samples is damaged", 0);
+    std::memcpy(&samples, same.data(), sizeof samples);
+  }
+  return {};
+}
+
+Result<double> BareSockets::take_us(Bootstrap& bootstrap, Deadline deadline) {
+  double best = 0;
+  for (auto& kind : samples_) {
+    GRADRAIL_ASSIGN(const auto all, bootstrap.all_gather(std::as_bytes(std::span(kind)), deadline));
+    std::vector<std::vector<double>> by_rank;
+    for (const Bytes& bytes : all) {
+      std::vector<double> samples(bytes.size() / sizeof(double));
+      if (!samples.empty()) std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(double));
+      by_rank.push_back(std::move(samples));
+    }
+    kind.clear();
+    const auto slowest = slowest_rank(by_rank);
+    if (slowest.empty()) continue;
+    const double us = median(slowest);
+    best = best == 0 ? us : std::min(best, us);
+  }
+  return best;
+}
+
+}  // namespace gradrail
