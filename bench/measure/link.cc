@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string>
+#include <utility>
 
 #include "bench/measure/block.h"
 #include "bench/measure/patience.h"
@@ -18,6 +20,10 @@ constexpr std::uint64_t k_small = 8;
 constexpr std::uint64_t k_short = 4 << 10;
 constexpr std::uint64_t k_middle = 32 << 10;
 constexpr std::uint64_t k_large = 1 << 20;
+// Between hosts a switch or a shaper may let the first few hundred KiB pass faster than it can go on.
+constexpr std::uint64_t k_beyond_bursts = 4 << 20;
+constexpr int k_samples = 40;
+constexpr int k_samples_beyond_bursts = 8;
 
 struct Trial {
   Collective collective;
@@ -41,9 +47,23 @@ std::vector<Trial> trials(const Communicator& group) {
   list.push_back({Collective::allreduce, {"ring", 1, 4}, k_large});
   list.push_back({Collective::broadcast, {"chain", 1, 16}, k_large});
   if (group.ranks_per_host() > 1 && group.ranks() > group.ranks_per_host())
-    for (const std::uint64_t bytes : {k_small, k_large})
+    for (const std::uint64_t bytes : {k_small, k_large, k_beyond_bursts})
       list.push_back({Collective::allreduce, {"hierarchical", 1, 1}, std::max(bytes, 8 * n)});
+  if (group.hosts() > 1)
+    for (const char* name : {"recursive_doubling", "ring"})
+      list.push_back({Collective::allreduce, {name, 1, 1}, k_beyond_bursts});
   return list;
+}
+
+Call call_of(const Trial& trial, int ranks) {
+  Call call;
+  call.collective = trial.collective;
+  const auto unit = size_of(call.type) * (is_blocked(trial.collective) ? static_cast<std::uint64_t>(ranks) : 1);
+  call.count = std::max<std::uint64_t>(1, trial.bytes / unit);
+  call.algorithm = trial.selection.algorithm;
+  call.lanes = trial.selection.lanes;
+  call.pieces = trial.selection.pieces;
+  return call;
 }
 
 // A trial is over within milliseconds, which one neighbour's burst may cover; the lower quartile is what the links do
@@ -89,25 +109,27 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
   calibration.model.oversubscription =
       std::max(1.0, static_cast<double>(communicator.ranks_here()) / std::max(1, cores));
   if (n > 1) {
-    const auto list = trials(communicator);
+    auto list = trials(communicator);
+    // The longest come last, and fewer times.
+    const auto split = std::stable_partition(list.begin(), list.end(),
+                                             [](const Trial& trial) { return trial.bytes < k_beyond_bursts; });
     std::vector<Call> calls;
-    for (const Trial& trial : list) {
-      Call call;
-      call.collective = trial.collective;
-      const auto unit = size_of(call.type) * (is_blocked(trial.collective) ? static_cast<std::uint64_t>(n) : 1);
-      call.count = std::max<std::uint64_t>(1, trial.bytes / unit);
-      call.algorithm = trial.selection.algorithm;
-      call.lanes = trial.selection.lanes;
-      call.pieces = trial.selection.pieces;
-      calls.push_back(call);
-    }
-    GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(communicator, k_large, kind, Cache::hot));
+    for (const Trial& trial : list) calls.push_back(call_of(trial, n));
+    const auto few = calls.begin() + (split - list.begin());
+    const std::uint64_t largest = communicator.hosts() > 1 ? k_beyond_bursts : k_large;
+    GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(communicator, largest, kind, Cache::hot));
     MeasureRules rules;
-    rules.samples = 40;
     rules.warmup = 2;
     rules.check = false;
     rules.timeout = timeout;
-    GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap, communicator, buffers, calls, rules));
+    std::vector<Outcome> outcomes;
+    for (const auto& [samples, block] :
+         {std::pair(k_samples, std::vector(calls.begin(), few)), {k_samples_beyond_bursts, {few, calls.end()}}}) {
+      if (block.empty()) continue;
+      rules.samples = samples;
+      GRADRAIL_ASSIGN(auto some, measure_block(bootstrap, communicator, buffers, block, rules));
+      std::move(some.begin(), some.end(), std::back_inserter(outcomes));
+    }
     if (bootstrap.rank() == 0) {
       for (std::size_t i = 0; i < list.size(); ++i) {
         if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;

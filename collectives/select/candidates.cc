@@ -53,13 +53,13 @@ std::vector<Selection> candidates(const Question& question, Variety variety) {
   // One host has no levels: hierarchical would only be its inner algorithm under another name.
   const bool levels = question.ranks_per_host > 1 && question.ranks > question.ranks_per_host;
   List list(question, variety);
-  for (const Planner* planner : planners()) {
-    if (planner->collective != question.collective) continue;
-    if (planner->name == "hierarchical" && !levels) continue;
-    list.add_all_of(std::string(planner->name));
-    // Small data wants one round between hosts, not two.
-    if (planner->name == "hierarchical") list.add_all_of("hierarchical:two_shot+one_shot");
-  }
+  // First, as the first of equals is chosen: of plans that send the same bytes between hosts, the one that was made for
+  // hosts does so whatever their number and order. Small data wants one round between them, not two.
+  if (levels && question.collective == Collective::allreduce)
+    for (const char* name : {"hierarchical", "hierarchical:two_shot+one_shot"}) list.add_all_of(name);
+  for (const Planner* planner : planners())
+    if (planner->collective == question.collective && planner->name != "hierarchical")
+      list.add_all_of(std::string(planner->name));
   return std::move(list.list);
 }
 
