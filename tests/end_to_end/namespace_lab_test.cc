@@ -55,13 +55,15 @@ Result<void> act() {
   call.count = k_count;
   call.algorithm = "hierarchical";
   GRADRAIL_TRY(group->run(call, soon()));  // opens connections
+  GRADRAIL_TRY(job->barrier(soon()));
 
-  GRADRAIL_TRY(group->barrier(soon()));
+  // Nobody sends before all have looked, nor looks before all have what was sent.
   const Counted before = counted();
+  GRADRAIL_TRY(job->barrier(soon()));
   const Traffic traffic = group->traffic();
   for (int i = 0; i < k_calls; ++i) GRADRAIL_TRY(group->run(call, soon()));
   const Traffic later = group->traffic();
-  GRADRAIL_TRY(group->barrier(soon()));
+  GRADRAIL_TRY(job->barrier(soon()));
   const Counted after = counted();
 
   const std::span<const float> sums(reinterpret_cast<const float*>(out.data()), k_count);
