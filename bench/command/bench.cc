@@ -156,7 +156,11 @@ class Reporter : public SweepListener {
             point.collective != choice.collective || point.transport != choice.transport ||
             point.topology != choice.topology || point.type != choice.type || point.op != choice.op)
           continue;
-        if (const auto bound = shared_memory_bound(point, limits, caches)) bounds.push_back(*bound);
+        // Held against the bandwidth of the phase that it was measured in.
+        const auto its =
+            std::find_if(limits_.begin(), limits_.end(), [&](const Limits& one) { return one.phase == point.phase; });
+        if (const auto bound = shared_memory_bound(point, its == limits_.end() ? limits : *its, caches))
+          bounds.push_back(*bound);
         break;
       }
     }

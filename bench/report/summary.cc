@@ -93,6 +93,8 @@ std::string case_name(const Point& point) {
   return fmt::format("{} {} {}, {}", point.collective, point.transport, point.topology, format_size(point.bytes));
 }
 
+constexpr std::int64_t k_least_bound_bytes = 64 << 10;
+
 bool in_one_host(const Point& point) { return point.transport == "shm" && point.topology.starts_with("1x"); }
 
 // The smallest size of each case in one host, held against the way of one cache line.
@@ -122,10 +124,10 @@ std::string against_latency(std::span<const Point> points, const Limits& limits)
 std::optional<Bound> shared_memory_bound(const Point& point, const Limits& limits, std::int64_t cache_bytes) {
   const double traffic_bytes = 2.0 * point.ranks * static_cast<double>(point.bytes);
   if (point.collective != "allreduce" || !in_one_host(point) || point.ranks < 2 || limits.memory_gbs <= 0 ||
-      traffic_bytes <= static_cast<double>(cache_bytes))
+      point.bytes < k_least_bound_bytes)
     return std::nullopt;
   return Bound{
-      point, traffic_bytes / (limits.memory_gbs * 1e3),
+      point, traffic_bytes / (limits.memory_gbs * 1e3), traffic_bytes <= static_cast<double>(cache_bytes),
       fmt::format("all {} ranks' buffers are read once and written once, {:.3g} GB", point.ranks, traffic_bytes / 1e9)};
 }
 
@@ -141,15 +143,19 @@ std::string summary(std::span<const Choice> choices, std::span<const Point> poin
     machine +=
         fmt::format("#   Memory moves {} GB/s, bytes read and written together.\n", format_gbs(limits.memory_gbs));
   for (const Bound& bound : bounds) {
-    machine += fmt::format("#   {}: no less than {} ({})", case_name(bound.of), format_duration(bound.least_us),
+    machine += fmt::format("#   {}: {} ({})", case_name(bound.of),
+                           bound.in_cache ? format_duration(bound.least_us) + " if caches held none of it"
+                                          : "no less than " + format_duration(bound.least_us),
                            bound.because);
     if (const Point* best = fastest(points, bound.of)) {
       const double reached = bound.least_us / best->time_us->median;
       machine += fmt::format("; {} took {}, ", best->algorithm, format_duration(best->time_us->median));
       // A limit that was beaten was measured in another phase, or part of the data stayed in cache: say so, do not hide
       // it.
-      machine += reached <= 1 ? fmt::format("{:.0f} % of what is possible", 100 * reached)
-                              : "which is less: the bandwidth was another when it was measured, or caches helped";
+      const std::string percent = fmt::format("{:.0f} % of ", 100 * reached);
+      machine += bound.in_cache ? percent + "the memory's bandwidth"
+                 : reached <= 1 ? percent + "what is possible"
+                                : percent + "it: the bandwidth was another when it was measured, or caches helped";
     }
     machine += ".\n";
   }

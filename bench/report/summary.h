@@ -14,12 +14,13 @@ namespace gradrail {
 struct Bound {
   Point of;  // the case; its algorithm and figures do not matter
   double least_us = 0;
-  std::string because;  // "all 4 ranks' buffers are read once and written once, 2.15 GB"
+  bool in_cache = false;  // caches may hold it all: it can be beaten, and is a measure rather than a limit
+  std::string because;    // "all 4 ranks' buffers are read once and written once, 2.15 GB"
 };
 
 // An n-rank allreduce of S bytes in one host's memory reads n inputs and writes n outputs: 2nS bytes at the measured
-// bandwidth. None for other collectives and transports, and where 2nS fits into `cache_bytes` (all caches together):
-// memory limits nothing there.
+// bandwidth. None for other collectives and transports, and below 64 KiB. Where 2nS fits into `cache_bytes` (all caches
+// together) it is in_cache.
 [[nodiscard]] std::optional<Bound> shared_memory_bound(const Point& point, const Limits& limits,
                                                        std::int64_t cache_bytes);
 

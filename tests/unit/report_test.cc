@@ -341,8 +341,9 @@ TEST(ReportSummary, DoesNotHideALimitThatWasBeaten) {
   const Limits limits{"", 0, 71};
   const auto bound = shared_memory_bound(points[0], limits, 0);
   ASSERT_TRUE(bound);
-  EXPECT_THAT(summary({}, points, limits, std::vector{*bound}),
-              AllOf(HasSubstr("no less than 7.56 ms"), HasSubstr("ring took 5.00 ms, which is less")));
+  EXPECT_THAT(
+      summary({}, points, limits, std::vector{*bound}),
+      AllOf(HasSubstr("no less than 7.56 ms"), HasSubstr("ring took 5.00 ms, 151 % of it: the bandwidth was another")));
 }
 
 TEST(ReportSummary, TheSharedMemoryLimitIsTwiceAllBuffers) {
@@ -350,7 +351,15 @@ TEST(ReportSummary, TheSharedMemoryLimitIsTwiceAllBuffers) {
   const auto bound = shared_memory_bound(point_of("ring", 100'000'000, 1), limits, 64 << 20);
   ASSERT_TRUE(bound);
   EXPECT_DOUBLE_EQ(bound->least_us, 10'000) << "2 x 4 x 100 MB at 80 GB/s";
-  EXPECT_FALSE(shared_memory_bound(point_of("ring", 4096, 1), limits, 64 << 20)) << "caches hold it";
+  EXPECT_FALSE(bound->in_cache);
+  EXPECT_FALSE(shared_memory_bound(point_of("ring", 4096, 1), limits, 64 << 20)) << "latency decides";
+  const auto cached = shared_memory_bound(point_of("ring", 1 << 20, 200), limits, 64 << 20);
+  ASSERT_TRUE(cached);
+  EXPECT_TRUE(cached->in_cache);
+  const std::vector<Point> points = {point_of("ring", 1 << 20, 52)};
+  EXPECT_THAT(
+      summary({}, points, limits, std::vector{*cached}),
+      AllOf(HasSubstr("1 MiB: 105 us if caches held none of it"), HasSubstr("ring took 52.0 us, 202 % of the")));
   EXPECT_FALSE(shared_memory_bound(point_of("ring", 100'000'000, 1), {}, 0)) << "memory was not measured";
   auto other = point_of("ring", 100'000'000, 1);
   other.transport = "tcp";
