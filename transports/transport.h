@@ -49,7 +49,10 @@ struct Traits {
   bool same_host_only = false;    // peers must share this host's memory
   bool writes_in_place = false;   // send_in_place() is supported
   bool allocates_direct = false;  // allocate() gives memory with direct() == true
-  std::size_t depth = 0;          // sends, and receives, that may be outstanding on one endpoint
+  // A send from memory that is not direct() is copied out of it as far as the pipe has room, whatever the peer does,
+  // and departed() tells how far.
+  bool copies_out = false;
+  std::size_t depth = 0;  // sends, and receives, that may be outstanding on one endpoint
 };
 
 // What listen() returns and connect() needs from the other side; opaque, travels through the bootstrap.
@@ -70,7 +73,9 @@ class Endpoint {
   Endpoint& operator=(const Endpoint&) = delete;
   virtual ~Endpoint() = default;
 
-  // Posts a send. The source must stay unchanged until it completes. Any size, zero included, completes.
+  // Posts a send. The source must stay unchanged until it completes, but that a message from the same peer may be
+  // received into it of which no byte exists before the byte that it overwrites was read. Any size, zero included,
+  // completes.
   // Errors: exhausted beyond traits().depth (nothing was posted), bad_usage for a slice that is not a registered
   // region of this transport, or the endpoint's failure.
   [[nodiscard]] virtual Result<void> send(Slice source) = 0;
@@ -93,6 +98,12 @@ class Endpoint {
   [[nodiscard]] virtual std::span<std::byte> writable();
   // Sends the first `bytes` of writable() (a multiple of 64, or the message's end). May be followed by more.
   virtual void commit(std::size_t bytes);
+
+  // Bytes of the `send`-th send posted (from 1), of `bytes` in all, that were copied out of its source, which may
+  // change there. Before it completes that is 0, but where traits().copies_out.
+  [[nodiscard]] virtual std::size_t departed(std::uint64_t send, std::size_t bytes) const {
+    return sends_done_ >= send ? bytes : 0;
+  }
 
   [[nodiscard]] std::uint64_t sends_done() const { return sends_done_; }
   [[nodiscard]] std::uint64_t recvs_done() const { return recvs_done_; }

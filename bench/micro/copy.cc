@@ -33,7 +33,7 @@ void copy_to_many(benchmark::State& state) {
   std::vector<std::byte*> outputs_at;
   for (auto& one : to) outputs_at.push_back(one.data());
   const ReduceManyFn fan_out = reduce_many_function(Type::f32, ReduceOp::sum);
-  for (auto _ : state) fan_out(outputs_at, inputs_at, bytes / sizeof(float));
+  for (auto _ : state) fan_out(outputs_at, inputs_at, bytes / sizeof(float), 0);
   state.SetBytesProcessed(static_cast<std::int64_t>((1 + outputs) * bytes) *
                           static_cast<std::int64_t>(state.iterations()));
 }

@@ -103,7 +103,7 @@ void many(benchmark::State& state, Type type, std::size_t ranks) {
   const auto part =
       static_cast<std::size_t>(static_cast<double>(bytes / sizeof(double)) * scale / static_cast<double>(ranks));
   against_limit(
-      state, 2 * ranks * bytes, [&] { reduce(to, from, bytes / size_of(type)); },
+      state, 2 * ranks * bytes, [&] { reduce(to, from, bytes / size_of(type), 0); },
       [&] {
         for (std::size_t i = 0; i < ranks; ++i) {
           const auto next = (i + 1) % ranks;

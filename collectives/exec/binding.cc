@@ -74,6 +74,28 @@ bool passes_on(const Step& first, const Step& step) {
   return step.op == Op::send && step.from == first.to && step.chunks == first.chunks;
 }
 
+// Whether the step receives, of a plan whose messages answer what was sent, just what it waits to have been sent.
+bool is_answer(const Program& program, const Step& step) {
+  if (step.op != Op::recv || step.after_send < 0) return false;
+  const Step& send = program.steps[static_cast<std::size_t>(step.after_send)];
+  const bool same_buffer =
+      send.from == step.to || (program.shape.in_place && send.from.store != Store::scratch &&
+                               step.to.store != Store::scratch && send.from.chunk == step.to.chunk);
+  return send.op == Op::send && send.lane == step.lane && send.peer == step.peer && send.chunks == step.chunks &&
+         same_buffer;
+}
+
+// Whether the lane is nothing but an exchange in place with one peer by way of scratch.
+bool is_exchange(const Program& program, const std::vector<std::int32_t>& lane) {
+  if (lane.size() != 3 || !program.shape.in_place) return false;
+  const auto at = [&](std::size_t i) -> const Step& { return program.steps[static_cast<std::size_t>(lane[i])]; };
+  const Step &send = at(0), &receive = at(1), &back = at(2);
+  return send.op == Op::send && receive.op == Op::recv_reduce && back.op == Op::copy && send.peer == receive.peer &&
+         send.chunks == receive.chunks && send.chunks == back.chunks && send.from.store != Store::scratch &&
+         receive.from == send.from && receive.to.store == Store::scratch && back.from == receive.to &&
+         back.to.store != Store::scratch && back.to.chunk == send.from.chunk;
+}
+
 // How the sends of a piece may be produced, by what the binding knows of channels and memory.
 struct Fusing {
   std::function<bool(const Step&)> in_place;  // the step's channel takes messages written in place
@@ -127,7 +149,7 @@ std::vector<ChannelKey> channels_of(const Program& program) {
   return {keys.begin(), keys.end()};
 }
 
-BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op, bool direct_out,
+BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op, const BindOptions& options,
                   const std::function<Channel*(ChannelKey)>& channel) {
   const Shape& shape = program.shape;
   BoundProgram bound;
@@ -147,13 +169,33 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
   const auto channel_of = [&](const Step& step) { return channel({step.peer, step.lane}); };
   Fusing fusing;
   fusing.in_place = [&](const Step& step) { return channel_of(step)->writes_in_place; };
-  fusing.direct_out = direct_out;
+  fusing.direct_out = options.direct_out;
   std::vector<std::vector<std::int32_t>> by_lane(bound.lanes.size());
   for (std::size_t i = 0; i < program.steps.size(); ++i)
     if (layout.bytes(program.steps[i]) > 0) by_lane[program.steps[i].lane].push_back(static_cast<std::int32_t>(i));
 
+  std::size_t exchanges = 0;
   for (std::size_t lane = 0; lane < by_lane.size(); ++lane) {
     const auto& steps = by_lane[lane];
+    if (!options.direct_out && is_exchange(program, steps)) {
+      const Step& send = program.steps[static_cast<std::size_t>(steps[0])];
+      if (Channel* const peer = channel_of(send); peer->copies_out) {
+        BoundStep out;
+        out.kind = BoundStep::Kind::exchange;
+        out.reduces = true;
+        out.step = steps[0];
+        out.bytes = layout.bytes(send);
+        out.from_store = out.to_store = send.from.store;
+        out.from = out.to = layout.offset(send.from);
+        out.inputs = out.outputs = 1;
+        out.channels = static_cast<std::uint32_t>(bound.channels.size());
+        bound.channels.insert(bound.channels.end(), {peer, peer});
+        out.state = bound.streams++;
+        bound.lanes[lane].push_back(out);
+        ++exchanges;
+        continue;
+      }
+    }
     // Prefix counts, so that binding stays linear in the number of steps.
     std::vector<std::uint32_t> sends_before(steps.size() + 1, 0);
     for (std::size_t i = 0; i < steps.size(); ++i)
@@ -183,7 +225,8 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
         if (step.talks()) bound.channels.push_back(channel_of(step));
         // What the later steps of a piece wait for is the piece's own doing.
         if (step.after < out.step) out.need_done = std::max(out.need_done, others_up_to(step.after));
-        if (step.after_send < out.step) out.need_sent = std::max(out.need_sent, sends_up_to(step.after_send));
+        if (step.after_send < out.step && !(options.answers && is_answer(program, step)))
+          out.need_sent = std::max(out.need_sent, sends_up_to(step.after_send));
       }
       if (piece.inputs > 0) {
         out.kind = BoundStep::Kind::stream;
@@ -192,6 +235,10 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
         out.outputs = static_cast<std::uint16_t>(piece.steps.size() - piece.inputs);
         out.state = bound.streams++;
         out.outs = bound.stream_outputs;
+        // A result that no cache can hold until it is read, of memory that was not just read: that it need not be read
+        // in order to be written saves a third of the traffic. What is sent likewise goes straight to such memory.
+        if (options.past_cache && out.reduces && out.to_store == Store::out && !shape.in_place)
+          out.around = options.direct_out ? 1u + out.outputs : 1u;
         bound.stream_outputs += out.outputs;
         bound.widest = std::max<std::uint32_t>(bound.widest, 2u + out.inputs + out.outputs);
       } else {
@@ -212,6 +259,9 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
       bound.lanes[lane].push_back(out);
     }
   }
+  if (exchanges > 0 && std::count_if(by_lane.begin(), by_lane.end(), [](const auto& lane) { return !lane.empty(); }) ==
+                           static_cast<std::ptrdiff_t>(exchanges))
+    bound.scratch_bytes = 0;  // all that was to be there is not
   bound.each_channel = bound.channels;
   std::sort(bound.each_channel.begin(), bound.each_channel.end());
   bound.each_channel.erase(std::unique(bound.each_channel.begin(), bound.each_channel.end()), bound.each_channel.end());

@@ -8,6 +8,10 @@
 // What is sent is fused only where that saves traffic. From plain memory it always does: the bytes must be copied out
 // of it anyhow. From memory that peers reach themselves it costs a write for nothing, unless they want the bytes in
 // memory of their own that we reach: which is when a sum goes back to just those who gave to it.
+//
+// Two ranks that each send all they have and add what they get, in place, need scratch where the peer reads our memory
+// itself: neither may write what the other has not read. Where what is sent is copied out first, they need none: the
+// send, the recv_reduce into scratch and the copy back become one exchange.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +26,14 @@
 namespace gradrail {
 
 struct BoundStep {
-  enum class Kind : std::uint8_t { send, recv, stream, reduce, copy };
+  enum class Kind : std::uint8_t { send, recv, stream, exchange, reduce, copy };
   Kind kind = Kind::send;
   bool reduces = false;  // stream: combines (else it forwards a copy)
   Store from_store = Store::in;
   Store to_store = Store::out;
   std::uint16_t inputs = 0;    // stream: channels it receives from; recv: 1
   std::uint16_t outputs = 0;   // stream: channels it sends to; send: 1
+  std::size_t around = 0;      // stream: of the result and then its outputs, so many are written around the caches
   std::uint32_t channels = 0;  // index of the first of them in BoundProgram::channels, inputs first
   std::uint32_t state = 0;     // stream: index into an execution's stream states
   std::uint32_t outs = 0;      // stream: index of its first output in an execution's output states
@@ -68,9 +73,15 @@ struct ChannelKey {
 };
 [[nodiscard]] std::vector<ChannelKey> channels_of(const Program& program);
 
+// What a binding goes by besides the program.
+struct BindOptions {
+  bool direct_out = false;  // peers reach the output's memory themselves (Region::direct()); scratch's they always do
+  bool answers = false;     // Planner::answers
+  bool past_cache = false;  // all ranks' buffers of the call together are more than the host's last cache holds
+};
+
 // `count`: elements of the data for allreduce, broadcast, reduce and send-recv; of one rank's block for the others.
-// `direct_out`: peers reach the output's memory themselves (Region::direct()); scratch always is the transports' own.
-[[nodiscard]] BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op, bool direct_out,
-                                const std::function<Channel*(ChannelKey)>& channel);
+[[nodiscard]] BoundProgram bind(const Program& program, std::uint64_t count, Type type, ReduceOp op,
+                                const BindOptions& options, const std::function<Channel*(ChannelKey)>& channel);
 
 }  // namespace gradrail

@@ -15,6 +15,7 @@ struct Channel {
   Reach reach = Reach::inside;
   std::size_t depth = 0;  // outstanding posts the endpoint takes, in each direction
   bool writes_in_place = false;
+  bool copies_out = false;
   std::uint64_t sends = 0;         // posted
   std::uint64_t recvs = 0;         // posted
   std::uint64_t streams = 0;       // in-place sends posted

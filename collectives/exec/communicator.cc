@@ -21,8 +21,16 @@ constexpr int k_spins_before_sleep = 2000;
 
 Question Communicator::question_of(const Call& call) const {
   const std::uint64_t blocks = is_blocked(call.collective) ? static_cast<std::uint64_t>(ranks()) : 1;
-  return {call.collective, call.count * blocks * size_of(call.type), ranks(), ranks_per_host_, transport_name_,
-          call.in_place};
+  return {call.collective,  call.count * blocks * size_of(call.type),
+          ranks(),          ranks_per_host_,
+          transport_name_,  call.in_place,
+          !direct_out(call)};
+}
+
+// Whether peers reach the output's memory themselves.
+bool Communicator::direct_out(const Call& call) {
+  const Region* out = call.out.memory == nullptr ? nullptr : call.out.memory->region(Reach::inside);
+  return out != nullptr && out->direct();
 }
 
 Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadline deadline) {
@@ -52,6 +60,7 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
       channel->reach = reach;
       channel->depth = transport.traits().depth;
       channel->writes_in_place = transport.traits().writes_in_place;
+      channel->copies_out = transport.traits().copies_out;
       channels_[{peers[i].rank, peers[i].lane}] = std::move(channel);
     }
   }
@@ -60,8 +69,7 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
 
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
   Bindings& bindings = *bindings_;
-  const Region* out = call.out.memory == nullptr ? nullptr : call.out.memory->region(Reach::inside);
-  const bool direct = out != nullptr && out->direct();
+  const bool direct = direct_out(call);
   const Bindings::Lookup lookup{call, place, direct};
   if (bindings.last != nullptr && Bindings::same(lookup, *bindings.last_key)) return bindings.last;
   if (const auto found = bindings.all.find(lookup); found != bindings.all.end()) {
@@ -107,7 +115,9 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   GRADRAIL_TRY(open_channels(keys, deadline));
   auto bound = std::make_unique<Bound>();
   bound->ran = {choice.algorithm, shape.lanes, shape.pieces, program.grid, program.steps.size()};
-  bound->program = bind(program, call.count, call.type, call.op, direct, [&](ChannelKey key) {
+  const std::uint64_t all_buffers = 2 * question.bytes * static_cast<std::uint64_t>(ranks_here());
+  const BindOptions options{direct, planner->answers, cache_bytes_ > 0 && all_buffers > cache_bytes_};
+  bound->program = bind(program, call.count, call.type, call.op, options, [&](ChannelKey key) {
     return channels_.at({key.peer, key.lane + first_lane}).get();
   });
   bound->execution = std::make_unique<Execution>(bound->program);

@@ -2,7 +2,8 @@
 // one for those on other hosts, the channels opened over them, the plans bound so far, and scratch memory.
 //
 // A call is started, then tested or waited for; several may be in flight. All ranks start the same calls in the same
-// order, with the same collective, count, type, operation, root and algorithm. Nothing is allocated and no connection
+// order, with the same collective, count, type, operation, root and algorithm, and where that is "auto" with memory of
+// the same kind. Nothing is allocated and no connection
 // is made once a call of the same kind has run before. Every wait has a deadline. After one failure the communicator is
 // poisoned: every later call is refused with the first failure.
 //
@@ -121,6 +122,7 @@ class Communicator {
   [[nodiscard]] Reach reach_of(int peer) const;
   [[nodiscard]] bool spans_hosts(std::size_t real_hosts, bool has_outer) const;
   [[nodiscard]] Transport& transport_of(Reach reach) const { return *transports_[static_cast<std::size_t>(reach)]; }
+  [[nodiscard]] static bool direct_out(const Call& call);
   [[nodiscard]] Question question_of(const Call& call) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
   [[nodiscard]] Result<void> open_channels(std::span<const ChannelKey> keys, Deadline deadline);
@@ -143,6 +145,7 @@ class Communicator {
   int hosts_ = 1;
   int ranks_per_host_ = 1;
   int in_flight_ = 1;
+  std::uint64_t cache_bytes_ = 0;  // of the last cache of the core we run on, 0 if unknown
   bool crowded_ = false;  // more ranks than cores on this host: give the core away as soon as there is nothing to do
   std::vector<Member> members_;
   std::vector<int> host_of_;

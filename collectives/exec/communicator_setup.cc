@@ -30,6 +30,7 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
   self->members_.assign(members.begin(), members.end());
   self->selector_ = options.selector;
   self->in_flight_ = options.in_flight;
+  self->cache_bytes_ = last_cache_bytes();
   if (options.in_flight < 1 || options.in_flight > 4)
     return fail(Code::bad_usage, fmt::format("{} calls in flight are not possible; 1 to 4 are", options.in_flight));
 

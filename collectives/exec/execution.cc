@@ -9,8 +9,16 @@ namespace gradrail {
 
 namespace {
 
-// Bytes combined at once: small enough that the block is still in the first-level caches when it is sent on.
-constexpr std::size_t k_block = 32 << 10;
+// Bytes combined at once, where that much lies together: small enough that the block is still in a cache of the core's
+// own if it must be sent on from there, large enough that the memory's prefetchers are seldom interrupted.
+constexpr std::size_t k_block = 256 << 10;
+// Combined before the endpoints get their turn: they must take up what the peers write meanwhile, and give credit.
+constexpr std::size_t k_turn = 1 << 20;
+constexpr std::size_t k_least_room = 4 << 10;  // an output with less does not take part in a block
+
+// A long stream that is to be passed on waits for so many looks at first, so that outputs get to know where it goes: a
+// block that is passed on while it is combined is read once.
+constexpr std::uint32_t k_looks = 256;
 
 using Kind = BoundStep::Kind;
 
@@ -120,6 +128,17 @@ inline bool Execution::post(const BoundStep& step) {
       return true;
     }
     case Kind::stream: return post_stream(step);
+    case Kind::exchange: {
+      Channel& from = input(step, 0);
+      Channel& to = output(step, 0);
+      if (!from.can_recv() || !to.can_send()) return false;
+      streams_[step.state] = Stream{};
+      if (!accepted(from.endpoint->recv_in_place(step.bytes))) return false;
+      tickets_[step.channels] = ++from.recvs;
+      if (!accepted(to.endpoint->send(slice(to, step.from_store, step.from, step.bytes)))) return false;
+      tickets_[step.channels + 1u] = ++to.sends;
+      return true;
+    }
     case Kind::reduce: {
       std::byte* to = address(step.to_store, step.to);
       program_.reduce(to, to, address(step.from_store, step.from), step.bytes / program_.element_bytes);
@@ -170,6 +189,11 @@ inline bool Execution::complete_oldest(Lane& lane) {
         if (streams_[step.state].in < step.bytes) return moved;
         lane.done += step.inputs;
         break;
+      case Kind::exchange:
+        moved |= exchange(step);
+        if (streams_[step.state].in < step.bytes) return moved;
+        lane.done += step.inputs;
+        break;
       case Kind::reduce:
       case Kind::copy: ++lane.done; break;
     }
@@ -190,8 +214,12 @@ inline bool Execution::take_in(const BoundStep& step) {
     const auto part = endpoint.readable();
     if (part.empty()) break;
     std::byte* to = address(step.to_store, step.to) + at;
-    if (step.reduces)
-      program_.reduce(to, address(step.from_store, step.from) + at, part.data(), part.size() / program_.element_bytes);
+    const std::array<const std::byte*, 2> from = {address(step.from_store, step.from) + at, part.data()};
+    const std::size_t count = part.size() / program_.element_bytes;
+    if (step.reduces && step.around > 0)
+      program_.reduce_many({&to, 1}, from, count, 1);
+    else if (step.reduces)
+      program_.reduce(to, from[0], from[1], count);
     else
       std::memcpy(to, part.data(), part.size());
     at += part.size();
@@ -200,11 +228,31 @@ inline bool Execution::take_in(const BoundStep& step) {
   return at != before;
 }
 
+// The peer's data is added to ours in place, never further than ours has left.
+bool Execution::exchange(const BoundStep& step) {
+  std::size_t& at = streams_[step.state].in;
+  Endpoint& from = *input(step, 0).endpoint;
+  const Endpoint& to = *output(step, 0).endpoint;
+  const std::size_t before = at;
+  while (at < step.bytes && from.recvs_done() + 1 == tickets_[step.channels]) {
+    const auto part = from.readable();
+    const std::size_t gone = to.departed(tickets_[step.channels + 1u], step.bytes);
+    std::size_t size = std::min(part.size(), gone - at);
+    if (size < part.size()) size = size / 64 * 64;
+    if (size == 0) break;
+    std::byte* here = address(step.to_store, step.to) + at;
+    program_.reduce(here, here, part.data(), size / program_.element_bytes);
+    at += size;
+    from.consume(size);
+  }
+  return at != before;
+}
+
 // Combines whatever has arrived at all inputs, block by block, and passes it on where the outputs have room.
 bool Execution::stream_in(const BoundStep& step) {
   Stream& stream = streams_[step.state];
   bool moved = false;
-  while (stream.in < step.bytes) {
+  for (const std::size_t turn = stream.in + k_turn; stream.in < step.bytes && stream.in < turn;) {
     std::size_t size = std::min(step.bytes - stream.in, k_block);
     std::size_t inputs = 0;
     if (step.reduces) from_[inputs++] = address(step.from_store, step.from) + stream.in;
@@ -222,9 +270,14 @@ bool Execution::stream_in(const BoundStep& step) {
     for (std::size_t i = 0; i < step.outputs && i < 64; ++i) {
       const Output& out = outputs_[step.outs + i];
       Channel& channel = output(step, i);
-      if (out.at != stream.in || out.turn != channel.streams_done) continue;
+      if (out.turn != channel.streams_done) continue;
+      if (out.at < stream.in) (void)pass_on(step, i);
+      if (out.at != stream.in) continue;
       const auto room = channel.endpoint->writable();
-      if (room.size() < std::min<std::size_t>(size, k_block / 8)) continue;
+      if (room.size() < std::min(size, k_least_room)) {
+        if (stream.in == 0 && step.bytes > k_block && stream.looks++ < k_looks) return moved;
+        continue;
+      }
       size = std::min(size, room.size());
       to_[outputs++] = room.data();
       passing |= 1ull << i;
@@ -235,10 +288,10 @@ bool Execution::stream_in(const BoundStep& step) {
     const std::size_t count = size / program_.element_bytes;
     if (!step.reduces)
       for (std::size_t i = 0; i < outputs; ++i) std::memcpy(to_[i], from_[0], size);
-    else if (inputs == 2 && outputs == 1)
+    else if (inputs == 2 && outputs == 1 && step.around == 0)
       program_.reduce(to_[0], from_[0], from_[1], count);
     else
-      program_.reduce_many({to_.data(), outputs}, {from_.data(), inputs}, count);
+      program_.reduce_many({to_.data(), outputs}, {from_.data(), inputs}, count, std::min(step.around, outputs));
 
     for (std::size_t i = 0; i < step.inputs; ++i) input(step, i).endpoint->consume(size);
     stream.in += size;
@@ -276,23 +329,28 @@ bool Execution::stream_out(Lane& lane) {
   for (std::uint32_t index = lane.open_streams; index < lane.next && index <= lane.oldest; ++index) {
     const BoundStep& step = lane.steps[index];
     if (step.kind != Kind::stream) continue;
-    const Stream& stream = streams_[step.state];
-    for (std::size_t i = 0; i < step.outputs; ++i) {
-      Output& out = outputs_[step.outs + i];
-      Channel& channel = output(step, i);
-      while (out.at < stream.in && out.turn == channel.streams_done) {
-        const auto room = channel.endpoint->writable();
-        if (room.empty()) break;
-        std::size_t size = std::min(room.size(), stream.in - out.at);
-        if (out.at + size < step.bytes) size = size / 64 * 64;
-        if (size == 0) break;
-        std::memcpy(room.data(), address(step.to_store, step.to) + out.at, size);
-        channel.endpoint->commit(size);
-        out.at += size;
-        moved = true;
-        if (out.at == step.bytes) ++channel.streams_done;
-      }
-    }
+    for (std::size_t i = 0; i < step.outputs; ++i) moved |= pass_on(step, i);
+  }
+  return moved;
+}
+
+// What has been combined and not been written to output i yet, as far as it has room, from the result.
+bool Execution::pass_on(const BoundStep& step, std::size_t i) {
+  const Stream& stream = streams_[step.state];
+  Output& out = outputs_[step.outs + i];
+  Channel& channel = output(step, i);
+  bool moved = false;
+  while (out.at < stream.in && out.turn == channel.streams_done) {
+    const auto room = channel.endpoint->writable();
+    if (room.empty()) break;
+    std::size_t size = std::min(room.size(), stream.in - out.at);
+    if (out.at + size < step.bytes) size = size / 64 * 64;
+    if (size == 0) break;
+    std::memcpy(room.data(), address(step.to_store, step.to) + out.at, size);
+    channel.endpoint->commit(size);
+    out.at += size;
+    moved = true;
+    if (out.at == step.bytes) ++channel.streams_done;
   }
   return moved;
 }

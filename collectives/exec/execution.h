@@ -61,7 +61,8 @@ class Execution {
     std::uint32_t open_streams = 0;  // first stream step with outputs not wholly written
   };
   struct Stream {
-    std::size_t in = 0;  // bytes combined so far
+    std::size_t in = 0;       // bytes combined so far
+    std::uint32_t looks = 0;  // for room at the outputs, before the first byte was
   };
   struct Output {
     std::size_t at = 0;      // bytes written so far
@@ -73,8 +74,10 @@ class Execution {
   bool complete_oldest(Lane& lane);
   bool complete_sends(Lane& lane);
   [[nodiscard]] bool stream_in(const BoundStep& step);
+  [[nodiscard]] bool exchange(const BoundStep& step);
   [[nodiscard]] bool take_in(const BoundStep& step);
   [[nodiscard]] bool stream_out(Lane& lane);
+  bool pass_on(const BoundStep& step, std::size_t i);
   // False if it could not be posted now: its channels have no room, or one refused it, which refused_ then says.
   [[nodiscard]] bool post(const BoundStep& step);
   [[nodiscard]] bool post_stream(const BoundStep& step);

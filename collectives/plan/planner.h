@@ -25,6 +25,10 @@ struct Planner {
   void (*emit)(Builder& builder, const Group& group, Window window);
   // Closed form: chunks that the member sends in all, for a window of `chunks`. Tests hold plans against it.
   std::uint64_t (*chunks_sent)(const Shape& shape, int n, int member, std::uint32_t chunks);
+  // Whatever a rank receives (recv) over chunks that it has sent before comes from the one rank that it sent them to,
+  // which computed each element of it from the same element of them. Such a message may be received while they are
+  // still on their way: no byte of it exists before the byte that it overwrites was read.
+  bool answers = false;
 };
 
 // All planners, defined in collectives/list.cc.

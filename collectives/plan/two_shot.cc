@@ -122,7 +122,8 @@ extern const Planner k_two_shot_allreduce{"two_shot",
                                           supports,
                                           grain,
                                           emit,
-                                          chunks_sent};
+                                          chunks_sent,
+                                          true};
 
 extern const TwoPhase k_two_shot_phases{"two_shot", phase_grain, shares, reduce_scatter, all_gather, phase_sent};
 

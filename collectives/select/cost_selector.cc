@@ -101,6 +101,7 @@ Result<double> predict(const Selection& selection, const Question& question, con
 }
 
 Selection CostSelector::choose(const Question& question) const {
+  if (Selection known = known_selection(question); !known.algorithm.empty()) return known;
   const Key key{question.collective, question.bytes, question.ranks, question.ranks_per_host, question.in_place};
   if (const auto known = answers_.find(key); known != answers_.end()) return known->second;
   const auto list = candidates(question, {.lanes = false});

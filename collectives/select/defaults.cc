@@ -29,7 +29,17 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
   return selection;
 }
 
+Selection known_selection(const Question& question) {
+  // Two ranks that exchange plain memory of one host add the other's data block by block while it is in the slots, and
+  // wait for nothing; two shots copy as much and depend on each other.
+  if (question.collective == Collective::allreduce && question.ranks == 2 && question.transport == "shm" &&
+      question.plain)
+    return {"recursive_doubling", 1, 1};
+  return {};
+}
+
 Selection default_selection(const Question& question) {
+  if (Selection known = known_selection(question); !known.algorithm.empty()) return known;
   const bool small = question.bytes <= k_small_bytes;
   const auto name = [&]() -> std::string_view {
     switch (question.collective) {

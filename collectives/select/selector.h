@@ -17,6 +17,7 @@ struct Question {
   int ranks_per_host = 1;
   std::string transport;  // "shm", or "shm+tcp" where the one inside a host and the one between differ
   bool in_place = false;
+  bool plain = false;  // memory that peers do not reach themselves
 };
 
 struct Selection {
@@ -38,6 +39,10 @@ class Selector {
 // Lanes and pieces for an algorithm when nobody said: pieces small enough to overlap receiving with sending on,
 // large enough that a message's fixed cost does not show.
 [[nodiscard]] Selection with_default_tuning(std::string_view algorithm, const Question& question);
+
+// What is best whatever links were measured, as it rests on how a plan is executed, which no model of links shows; with
+// no name where there is no such thing.
+[[nodiscard]] Selection known_selection(const Question& question);
 
 // What to use where there is neither a table nor a measured link: small data by few rounds, large data by few bytes.
 [[nodiscard]] Selection default_selection(const Question& question);

@@ -244,6 +244,32 @@ TEST_P(EveryTransport, RefusesABufferThatIsTooSmall) {
 INSTANTIATE_TEST_SUITE_P(Over, EveryTransport, testing::ValuesIn(transports()),
                          [](const auto& instance) { return instance.param; });
 
+// More than slot rings and rings of lines hold, and than caches do: blocks that are combined and passed on in one pass,
+// exchanges in place, results written around the caches; also where one rank's memory is plain and another's is not.
+TEST(LargeAllreduce, IsRightInAnyMixtureOfMemory) {
+  for (const int n : {2, 3}) {
+    Ranks ranks(n, "shm");
+    ASSERT_FALSE(HasFailure());
+    ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+      std::uint64_t seed = 70;
+      for (const std::string_view algorithm : {"two_shot", "recursive_doubling"})
+        for (const std::uint64_t count : {200'003, 3'000'001})
+          for (const bool in_place : {false, true})
+            for (const int mixture : {0, 1, 2}) {  // all plain, all registered, every second one registered
+              Call call;
+              call.algorithm = algorithm;
+              call.count = count;
+              call.in_place = in_place;
+              const bool registered = mixture == 2 ? communicator.rank() % 2 == 0 : mixture == 1;
+              GRADRAIL_ASSIGN(const auto wrong, run_checked(communicator, call, registered, ++seed));
+              EXPECT_EQ(wrong, 0u) << algorithm << ", " << n << " ranks, rank " << communicator.rank() << ", " << count
+                                   << (in_place ? ", in place" : "") << ", mixture " << mixture;
+            }
+      return {};
+    });
+  }
+}
+
 // Hosts imitated on one machine: another transport between them.
 TEST(Hierarchical, RunsAnyAlgorithmInsideAndBetweenHosts) {
   for (const auto& [n, per_host] : {std::pair{4, 2}, {6, 3}, {6, 2}, {8, 4}, {3, 1}, {3, 3}}) {

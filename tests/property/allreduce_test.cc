@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "collectives/schedule/matching.h"
 #include "collectives/schedule/verify.h"
 #include "tests/property/plans.h"
 
@@ -142,6 +143,52 @@ TEST(Allreduce, LeastBytesWhereItIsSaid) {
         EXPECT_EQ(all, least) << describe(planner, shape);
       }
     }
+}
+
+// What Planner::answers promises, by which receives are posted before the sends that they overwrite are done: the rank
+// that sends it got those chunks by a recv_reduce, to just the place that it sends from, with nothing but sums since.
+TEST(Allreduce, AnswersAreComputedFromWhatTheyOverwrite) {
+  std::size_t answers = 0;
+  for (const Planner* planner : planners()) {
+    if (!planner->answers) continue;
+    for (int ranks = 2; ranks <= 9; ++ranks)
+      for (const Shape& shape : shapes(*planner, ranks, true)) {
+        const auto schedule = plan_all(*planner, shape);
+        ASSERT_TRUE(schedule);
+        if (!shape.in_place) continue;
+        const auto matching = match(*schedule);
+        ASSERT_TRUE(matching);
+        for (const Message& message : matching->messages) {
+          const Pipe& pipe = matching->pipes[message.pipe];
+          const Program& mine = schedule->programs[pipe.to];
+          const Program& its = schedule->programs[pipe.from];
+          const Step& receive = mine.steps[message.receive];
+          if (receive.op != Op::recv) continue;
+          for (std::size_t i = 0; i < message.receive; ++i) {
+            const Step& sent = mine.steps[i];
+            if (sent.op != Op::send || sent.from.chunk + sent.chunks <= receive.to.chunk ||
+                receive.to.chunk + receive.chunks <= sent.from.chunk)
+              continue;
+            const std::string where = describe(*planner, shape) + ", rank " + std::to_string(mine.rank);
+            ASSERT_EQ(sent.peer, receive.peer) << where;
+            ASSERT_EQ(sent.chunks, receive.chunks) << where;
+            ASSERT_EQ(sent.from.chunk, receive.to.chunk) << where;
+            const std::uint32_t taken = matching->messages[matching->message_of[pipe.to][i]].receive;
+            const Step& back = its.steps[message.send];
+            ASSERT_LT(taken, message.send) << where;
+            for (std::size_t k = taken; k < message.send; ++k) {
+              const Step& step = its.steps[k];
+              if (!step.writes() || step.to.chunk != back.from.chunk) continue;
+              ASSERT_EQ(step.op, Op::recv_reduce) << where;
+              ASSERT_EQ(step.to, back.from) << where;
+            }
+            ASSERT_EQ(its.steps[taken].to, back.from) << where;
+            ++answers;
+          }
+        }
+      }
+  }
+  EXPECT_GT(answers, 100u);
 }
 
 // The executor makes one pass over the peers' memory of n-1 receptions and n-1 sends of the same chunks.

@@ -5,6 +5,8 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <fstream>
+#include <string>
 
 namespace gradrail {
 
@@ -34,6 +36,20 @@ Result<void> bind_to_core(int core) {
   if (::sched_setaffinity(0, sizeof set, &set) != 0)
     return fail_errno(fmt::format("this process cannot be bound to core {}", core), errno);
   return {};
+}
+
+std::uint64_t last_cache_bytes() {
+  // Not sysconf(): it counts all caches of the processor, of which a virtual machine may have but one.
+  std::uint64_t last = 0;
+  for (int index = 0; index < 8; ++index) {
+    std::ifstream file(fmt::format("/sys/devices/system/cpu/cpu{}/cache/index{}/size", usable_cores().front(), index));
+    std::uint64_t size = 0;
+    char unit = ' ';
+    if (!(file >> size)) break;
+    file >> unit;
+    last = size << (unit == 'K' ? 10 : unit == 'M' ? 20 : 0);
+  }
+  return last;
 }
 
 }  // namespace gradrail

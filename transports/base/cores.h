@@ -1,6 +1,7 @@
-// The cores that this process may run on, and running on just one of them.
+// The cores that this process may run on, running on just one of them, and their last cache.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "transports/base/result.h"
@@ -11,5 +12,8 @@ namespace gradrail {
 [[nodiscard]] std::vector<int> usable_cores();
 // The calling thread, and threads that it starts from now on, run on that core only.
 [[nodiscard]] Result<void> bind_to_core(int core);
+
+// Bytes of the last cache that the first of these cores has, as the kernel says; 0 if it does not.
+[[nodiscard]] std::uint64_t last_cache_bytes();
 
 }  // namespace gradrail

@@ -47,6 +47,10 @@ class FaultyEndpoint final : public Endpoint {
     follow();
   }
 
+  std::size_t departed(std::uint64_t send, std::size_t bytes) const override {
+    return failure_ ? 0 : inner_->departed(send, bytes);
+  }
+
   // Posts what was held back for long enough, and takes over the inner endpoint's state; true if anything changed.
   bool follow();
 

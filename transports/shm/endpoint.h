@@ -58,6 +58,11 @@ class ShmEndpoint final : public Endpoint {
   Result<void> send_in_place(std::size_t bytes) override;
   std::span<std::byte> writable() override;
   void commit(std::size_t bytes) override;
+  std::size_t departed(std::uint64_t send, std::size_t bytes) const override {
+    if (sends_done_ >= send) return bytes;
+    if (sends_issued_ >= send) return sends_[(send - 1) % k_depth].viewed ? 0 : bytes;
+    return sends_issued_ + 1 == send ? issued_bytes_ : 0;
+  }
 
   // True if anything moved. Inline, as it is what a waiting rank does all the time: one load where nothing is to be
   // done.

@@ -12,7 +12,8 @@
 //  - A slot extent belongs to the sender until the line that names it is published, and then to the receiver until
 //    `Credits::ring_bytes` passes it. Extents are taken in ring order, 64-byte aligned, and never wrap.
 //  - Memory named by a view is only read by the receiver, and must not change until `Credits::messages` passes the
-//    message (published at once when a viewed message completes).
+//    message (published at once when a viewed message completes). It may be the destination of an advert meanwhile, for
+//    a message that the receiver of the view computes from it: it then writes each byte after it has read it.
 //  - A destination named by an advert is written by the sender only, from the advert's `tag` (release/acquire) until
 //    the placed line that covers its last byte. Advert n % k_depth is written again only for message n + k_depth, which
 //    is posted after message n completed, when the sender has no more use for it.

@@ -93,8 +93,12 @@ Result<void> ShmTransport::available() {
 }
 
 const Traits& ShmTransport::traits() const {
-  static constexpr Traits traits{
-      .name = "shm", .same_host_only = true, .writes_in_place = true, .allocates_direct = true, .depth = k_depth};
+  static constexpr Traits traits{.name = "shm",
+                                 .same_host_only = true,
+                                 .writes_in_place = true,
+                                 .allocates_direct = true,
+                                 .copies_out = true,
+                                 .depth = k_depth};
   return traits;
 }
 

@@ -231,6 +231,18 @@ template <class Lanes>
 HWY_INLINE void store(typename Lanes::Raw v, std::byte* at) {
   hn::StoreU(v, typename Lanes::RawTag(), reinterpret_cast<std::uint8_t*>(at));
 }
+// `at` is aligned to the vector. Not ordered among other stores until hwy::FlushStream().
+template <class Lanes>
+HWY_INLINE void store_around(typename Lanes::Raw v, std::byte* at) {
+  if constexpr (hn::MaxLanes(typename Lanes::RawTag()) >= 16) {
+    hn::Stream(v, typename Lanes::RawTag(), reinterpret_cast<std::uint8_t*>(at));
+  } else {
+    store<Lanes>(v, at);  // half a vector of 16 bytes, and such stores write all of it
+  }
+}
+inline bool is_aligned(const std::byte* at, std::size_t step) {
+  return reinterpret_cast<std::uintptr_t>(at) % step == 0;
+}
 template <class Lanes>
 HWY_INLINE std::size_t vector_bytes() {
   return hn::Lanes(typename Lanes::RawTag());

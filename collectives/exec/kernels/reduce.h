@@ -28,9 +28,10 @@ using ReduceFn = void (*)(std::byte* to, const std::byte* a, const std::byte* b,
 
 // to[j][i] = from[0][i] op from[1][i] op ..., from left to right, for all j: one pass that reads every input once and
 // writes every output once. from holds at least one pointer (one: a copy). Any to[j] may be any from[k]; no other
-// overlap.
-using ReduceManyFn = void (*)(std::span<std::byte* const> to, std::span<const std::byte* const> from,
-                              std::size_t count);
+// overlap. The first `around` outputs, which are no inputs then, are written around the caches where the CPU can: for
+// results that would drive out of them what is needed sooner. They are visible to other cores as any other store is.
+using ReduceManyFn = void (*)(std::span<std::byte* const> to, std::span<const std::byte* const> from, std::size_t count,
+                              std::size_t around);
 [[nodiscard]] ReduceManyFn reduce_many_function(Type type, ReduceOp op);
 
 // data[i] = data[i] / ranks, for avg. ranks is at least 1. Floats round to nearest even, integers truncate toward zero.

@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "collectives/exec/kernels/reduce_many.cc"
 #include "hwy/foreach_target.h"
 // clang-format off
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "collectives/exec/kernels/lanes_inl.h"
 // clang-format on
@@ -17,7 +18,8 @@ HWY_BEFORE_NAMESPACE();
 namespace gradrail::HWY_NAMESPACE {
 
 template <class Lanes, class Op>
-void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* const> from, std::size_t count) {
+void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* const> from, std::size_t count,
+                 std::size_t around) {
   GRADRAIL_CHECK(!from.empty());
   const std::size_t bytes = count * Lanes::k_element;
   const std::size_t step = vector_bytes<Lanes>();
@@ -41,6 +43,8 @@ void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* cons
   const auto first = chain(0), last = chain(bytes - step);
   // Buffers mostly lie alike, so what aligns one output aligns the others and the inputs.
   std::size_t i = to.empty() ? 0 : aligned_start<Lanes>(to[0], step);
+  for (std::size_t j = 0; j < around; ++j)
+    if (!is_aligned(to[j] + i, step)) around = 0;
   for (; i + 4 * step <= bytes; i += 4 * step) {
     const std::byte* at = from[0] + i;
     auto r0 = load<Lanes>(at), r1 = load<Lanes>(at + step);
@@ -52,7 +56,13 @@ void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* cons
       r2 = Lanes::template combine<Op>(r2, load<Lanes>(at + 2 * step));
       r3 = Lanes::template combine<Op>(r3, load<Lanes>(at + 3 * step));
     }
-    for (std::byte* out : to) {
+    for (std::byte* out : to.first(around)) {
+      store_around<Lanes>(r0, out + i);
+      store_around<Lanes>(r1, out + i + step);
+      store_around<Lanes>(r2, out + i + 2 * step);
+      store_around<Lanes>(r3, out + i + 3 * step);
+    }
+    for (std::byte* out : to.subspan(around)) {
       store<Lanes>(r0, out + i);
       store<Lanes>(r1, out + i + step);
       store<Lanes>(r2, out + i + 2 * step);
@@ -67,6 +77,7 @@ void reduce_many(std::span<std::byte* const> to, std::span<const std::byte* cons
     store<Lanes>(first, out);
     store<Lanes>(last, out + bytes - step);
   }
+  if (around > 0) hwy::FlushStream();
 }
 
 ReduceManyFn choose_reduce_many(Type type, ReduceOp op) {
