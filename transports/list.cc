@@ -10,6 +10,7 @@
 #define GRADRAIL_TRANSPORTS(TRANSPORT) \
   TRANSPORT(shm)                       \
   TRANSPORT(tcp)                       \
+  TRANSPORT(verbs)                     \
   TRANSPORT(local)
 
 namespace gradrail {

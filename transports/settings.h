@@ -21,8 +21,9 @@ struct Settings {
   Secret secret;
   std::string listen_host = "127.0.0.1";  // numeric address to listen on and to publish
   int connections = 1;                    // tcp: sockets a pipe, 1..16; messages are striped over them
-  std::size_t slot_bytes = 32 << 10;      // shm: bytes of one slot
-  std::size_t slots = 8;                  // shm: slots a pipe and direction
+  std::size_t slot_bytes = 32 << 10;      // shm, verbs: bytes of one slot
+  std::size_t slots = 8;                  // shm, verbs: slots a pipe and direction
+  std::string verbs = {};                 // verbs: "device=mlx5_0,gid=3,..." (transports/verbs/options.h)
   std::shared_ptr<LocalHub> hub;          // local: shared by all ranks of the process
 };
 

@@ -131,6 +131,8 @@ class Transport {
   virtual ~Transport() = default;
 
   [[nodiscard]] virtual const Traits& traits() const = 0;
+  // For people: which device is used and why, in one line; empty where nothing was chosen.
+  [[nodiscard]] virtual std::string describe() const { return {}; }
 
   // Makes this rank reachable; called once, before connect().
   [[nodiscard]] virtual Result<Address> listen() = 0;

@@ -189,6 +189,11 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
   app.add_option("--lanes", t.lanes, "Pipes a pair of ranks uses; default: by algorithm")->group(how);
   app.add_option("--pieces", t.pieces, "Parts a block is pipelined in; default: by size")->group(how);
   app.add_option("--connections", t.connections, "tcp: sockets a pipe")->group(how)->capture_default_str();
+  app.add_option(
+         "--verbs", t.verbs,
+         "verbs: NAME=VALUE,... of device (A+B: ranks take turns), port, gid, mtu, timeout, retry, traffic_class, "
+         "service_level, inline; default: the variable GRADRAIL_VERBS")
+      ->group(how);
 }
 
 Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
@@ -253,6 +258,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
   options.lanes = t.lanes;
   options.pieces = t.pieces;
   options.connections = t.connections;
+  options.verbs = t.verbs;
   options.rules.samples = t.iterations;
   options.rules.time_per_point = Seconds(t.time_per_point);
   options.rules.warmup = t.warmup;

@@ -36,6 +36,7 @@ struct AxisTexts {
   int lanes = 0;
   int pieces = 0;
   int connections = 1;
+  std::string verbs;
   int iterations = 0;
   double time_per_point = 0.2;
   int warmup = 5;

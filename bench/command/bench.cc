@@ -122,6 +122,10 @@ class Reporter : public SweepListener {
   }
 
   void group(const Communicator& group, const LinkCalibration&, const Selector& selector) override {
+    for (const std::string& line : group.describe_transports()) {
+      progress_.clear();
+      fmt::print("# rank 0 uses {}\n", line);
+    }
     const auto& wanted = options_.algorithms;
     if (std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return;
     progress_.clear();

@@ -140,6 +140,7 @@ class Sweep {
     group_options.outer = pair.outer;
     group_options.ranks_per_host = topology.ranks_per_host;
     group_options.settings.connections = options_.connections;
+    group_options.settings.verbs = options_.verbs;
     const auto selector = std::make_shared<LateSelector>();
     group_options.selector = selector;
     GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options,

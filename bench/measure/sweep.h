@@ -44,6 +44,7 @@ struct SweepOptions {
   int lanes = 0;  // 0: by the algorithm's tuning
   int pieces = 0;
   int connections = 1;  // tcp: sockets a pipe
+  std::string verbs;    // Settings::verbs
   bool trace = false;
   std::vector<int> cores;  // of rank 0's host, for probing the machine; empty: those that rank 0 may use
   Bind bind = Bind::none;  // in force on rank 0

@@ -91,6 +91,7 @@ class TuningJob {
         group_options.outer = pair.outer;
         group_options.ranks_per_host = topology.ranks_per_host;
         group_options.settings.connections = axes_.connections;
+        group_options.settings.verbs = axes_.verbs;
         GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options, soon()));
         const auto largest = static_cast<std::uint64_t>(
             std::max<std::int64_t>(axes_.sizes.back(), static_cast<std::int64_t>(sizeof(double)) * group->ranks()));

@@ -86,7 +86,9 @@ class Communicator {
   [[nodiscard]] int hosts() const { return hosts_; }
   // 1 where hosts are not equal blocks of consecutive ranks: plans then see no hosts.
   [[nodiscard]] int ranks_per_host() const { return ranks_per_host_; }
-  [[nodiscard]] const std::string& transport_name() const { return transport_name_; }    // "shm", "shm+tcp"
+  [[nodiscard]] const std::string& transport_name() const { return transport_name_; }  // "shm", "shm+tcp"
+  // For people: what the transports chose on this rank and why, a line for each that had a choice.
+  [[nodiscard]] std::vector<std::string> describe_transports() const;
   [[nodiscard]] int ranks_here() const { return static_cast<int>(neighbours_.size()); }  // on this real host
   [[nodiscard]] int cores() const { return cores_; }       // that the ranks of this host may use, all together
   [[nodiscard]] bool crowded() const { return crowded_; }  // they are more than these cores

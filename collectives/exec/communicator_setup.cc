@@ -162,6 +162,16 @@ std::string Communicator::who(int peer) const {
   return fmt::format("rank {} (pid {} on {})", peer, member.pid, member.host);
 }
 
+std::vector<std::string> Communicator::describe_transports() const {
+  std::vector<std::string> lines;
+  for (const auto& transport : transports_) {
+    if (transport == nullptr) continue;
+    const std::string line = transport->describe();
+    if (!line.empty()) lines.push_back(fmt::format("{}: {}", transport->traits().name, line));
+  }
+  return lines;
+}
+
 Reach Communicator::reach_of(int peer) const {
   const bool same = host_of_[static_cast<std::size_t>(peer)] == host_of_[static_cast<std::size_t>(rank_)];
   return same || transports_[static_cast<std::size_t>(Reach::between)] == nullptr ? Reach::inside : Reach::between;

@@ -42,10 +42,14 @@ function(gradrail_test_definitions target)
 endfunction()
 
 # gradrail_tests(NAME folder LINK libraries... [SERIAL]): one GoogleTest program from all *_test.cc (and other *.cc) of
-# the folder. SERIAL: its tests start many processes or measure resources, and run one at a time.
+# the folder; files named NAME_* are left out where the transport NAME is absent. SERIAL: its tests start many processes or measure resources, and run one at a time.
 function(gradrail_tests name folder)
   cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc")
+  get_property(absent GLOBAL PROPERTY GRADRAIL_ABSENT_TRANSPORTS)
+  foreach(transport IN LISTS absent)
+    list(FILTER sources EXCLUDE REGEX "/${transport}_[^/]*$")
+  endforeach()
   if(NOT sources)
     return()
   endif()

@@ -46,7 +46,20 @@ Result<std::uint64_t> run_checked(Communicator& communicator, Call call, bool re
   return wrong;
 }
 
-class EveryPlanner : public testing::TestWithParam<std::tuple<std::string, const Planner*>> {};
+// Why the tests over a transport cannot run here, if they cannot.
+std::string absence_of(const std::string& transport) {
+  for (const auto& kind : transport_kinds())
+    if (kind.name == transport)
+      if (const auto there = kind.available(); !there) return there.error().message;
+  return "";
+}
+
+class EveryPlanner : public testing::TestWithParam<std::tuple<std::string, const Planner*>> {
+ protected:
+  void SetUp() override {
+    if (const auto why = absence_of(std::get<0>(GetParam())); !why.empty()) GTEST_SKIP() << why;
+  }
+};
 
 TEST_P(EveryPlanner, GivesTheRightAnswer) {
   const auto [transport, planner] = GetParam();
@@ -109,7 +122,12 @@ INSTANTIATE_TEST_SUITE_P(Over, EveryPlanner,
                                           testing::ValuesIn(planners().begin(), planners().end())),
                          name_of);
 
-class EveryTransport : public testing::TestWithParam<std::string> {};
+class EveryTransport : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (const auto why = absence_of(GetParam()); !why.empty()) GTEST_SKIP() << why;
+  }
+};
 
 TEST_P(EveryTransport, ReducesEveryTypeWithEveryOperation) {
   Ranks ranks(3, GetParam());

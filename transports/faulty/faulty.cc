@@ -82,6 +82,7 @@ class FaultyTransport final : public Transport {
   ~FaultyTransport() override { GRADRAIL_CHECK(endpoints_.empty()); }
 
   const Traits& traits() const override { return inner_->traits(); }
+  std::string describe() const override { return inner_->describe(); }
   Result<Address> listen() override { return inner_->listen(); }
 
   Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers, Deadline deadline) override {

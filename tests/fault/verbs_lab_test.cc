@@ -1,0 +1,282 @@
+// verbs over a wire that is broken in every way: packets late and lost, links down, ranks killed. Needs RDMA devices
+// that may be harmed, so it runs only inside the virtual machine of scripts/soft-roce (devices rxeN on vN), which CTest
+// starts as soft_roce.faults.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <thread>
+
+#include "tests/contract/ranks.h"
+#include "transports/settings.h"
+#include "transports/socket.h"
+
+namespace gradrail {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// Retries end after about 0.27 s (8 tries of 4.096 us * 2^13), where they are to end; else an emulated machine on a
+// busy host gets more time.
+const std::string k_impatient = "timeout=13";
+const std::string k_patient = "timeout=16";
+
+void shell(const std::string& command) { ASSERT_EQ(std::system(command.c_str()), 0) << command; }
+
+std::uint64_t counter(int device, const std::string& name) {
+  std::ifstream file(fmt::format("/sys/class/infiniband/rxe{}/ports/1/hw_counters/{}", device, name));
+  std::uint64_t value = 0;
+  EXPECT_TRUE(file >> value) << name;
+  return value;
+}
+
+struct Rank {
+  explicit Rank(int rank, const std::string& options = k_patient) {
+    Settings settings;
+    settings.rank = rank;
+    settings.ranks = 2;
+    settings.secret = Secret::from_text("known to the ranks of this job").value();
+    settings.verbs = options;
+    transport = make_transport("verbs", settings).value();
+    address = transport->listen().value();
+  }
+  Result<void> connect(const Peer& peer) {
+    GRADRAIL_ASSIGN(auto made, transport->connect({&peer, 1}, soon()));
+    pipe = std::move(made.front());
+    return {};
+  }
+  Slice memory(std::size_t bytes) {
+    if (!region || region->buffer().size < bytes) region = transport->allocate(bytes).value();
+    return {region.get(), 0, bytes};
+  }
+  void drive(const std::function<bool()>& done, Deadline deadline) {
+    while (!done() && pipe->failure() == nullptr && !deadline.passed())
+      if (!transport->progress()) transport->wait(Seconds(0));
+  }
+  // Sends and receives `rounds` messages of that size, in step with a peer that does the same; the bytes are checked.
+  bool exchange(std::size_t bytes, int rounds) {
+    const Slice all = memory(2 * bytes);
+    for (int i = 0; i < rounds; ++i) {
+      std::memset(all.data(), i + 1, bytes);
+      const auto sends = pipe->sends_done() + 1;
+      const auto recvs = pipe->recvs_done() + 1;
+      if (!pipe->recv({all.region, bytes, bytes}) || !pipe->send({all.region, 0, bytes})) return false;
+      drive([&] { return pipe->sends_done() == sends && pipe->recvs_done() == recvs; }, soon());
+      if (pipe->recvs_done() != recvs || std::memcmp(all.data(), all.data() + bytes, bytes) != 0) return false;
+    }
+    return true;
+  }
+  // Until the pipe fails; how long that took.
+  Seconds until_failure() {
+    const auto began = Clock::now();
+    drive([] { return false; }, soon());
+    return Clock::now() - began;
+  }
+
+  std::unique_ptr<Transport> transport;
+  Address address;
+  std::unique_ptr<Region> region;
+  std::unique_ptr<Endpoint> pipe;
+};
+
+// Rank 1, on device rxe2, in a process of its own; rank 0, on rxe1, here.
+class OtherProcess {
+ public:
+  explicit OtherProcess(const std::function<void(Rank&)>& life, const std::string& options = k_patient) {
+    int fds[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    const Fd ours(fds[0]);
+    Fd theirs(fds[1]);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      Rank rank(1, options);
+      const auto address = receive_frame(theirs.get(), 1000, soon());
+      const bool met = address && send_frame(theirs.get(), rank.address, soon()) &&
+                       rank.connect({0, 0, "host-a", *address}).has_value();
+      if (met) life(rank);
+      ::_exit(met ? 0 : 1);
+    }
+    theirs.reset();
+    here = std::make_unique<Rank>(0, options);
+    EXPECT_TRUE(send_frame(ours.get(), here->address, soon()));
+    const auto address = receive_frame(ours.get(), 1000, soon());
+    EXPECT_TRUE(address);
+    const auto met = here->connect({1, 0, "host-b", *address});
+    EXPECT_TRUE(met) << met.error().message;
+  }
+  ~OtherProcess() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  void signal(int number) const { ::kill(pid_, number); }
+
+  std::unique_ptr<Rank> here;
+
+ private:
+  pid_t pid_ = -1;
+};
+
+void sleep_long() { std::this_thread::sleep_for(std::chrono::seconds(60)); }
+
+class VerbsLab : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("SOFT_ROCE") == nullptr) GTEST_SKIP() << "breaks RDMA devices; runs inside scripts/soft-roce only";
+  }
+};
+
+TEST_F(VerbsLab, BytesUseTheWireAndNoReceiveQueueRanEmpty) {
+  constexpr std::size_t k_bytes = 1 << 20;
+  OtherProcess other([](Rank& rank) { EXPECT_TRUE(rank.exchange(k_bytes, 2)); });
+  const auto sent = counter(1, "sent_pkts");
+  const auto received = counter(2, "rcvd_pkts");
+  ASSERT_TRUE(other.here->exchange(k_bytes, 2));
+  EXPECT_GE(counter(1, "sent_pkts") - sent, 2 * k_bytes / 4096);
+  EXPECT_GE(counter(2, "rcvd_pkts") - received, 2 * k_bytes / 4096);
+  EXPECT_EQ(other.here->pipe->traffic()[std::size_t(Path::zero_copy)], 2 * k_bytes);
+  for (const int device : {1, 2})
+    for (const char* name : {"send_rnr_err", "rcvd_rnr_err"}) EXPECT_EQ(counter(device, name), 0U) << name;
+}
+
+TEST_F(VerbsLab, LateAndLostPacketsCostTimeOnly) {
+  for (const int device : {1, 2})
+    shell(fmt::format("tc qdisc replace dev v{} root netem delay 300us loss 1% limit 10000", device));
+  const auto retries = [] {
+    std::uint64_t sum = 0;
+    for (const int device : {1, 2})
+      for (const char* name : {"duplicate_request", "out_of_seq_request", "completer_retry_err", "rcvd_seq_err"})
+        sum += counter(device, name);
+    return sum;
+  };
+  const auto before = retries();
+  const auto talk = [](Rank& rank) {
+    bool fine = true;
+    for (const std::size_t bytes : {1, 600, 5000, 50'000, 300'000}) fine = fine && rank.exchange(bytes, 10);
+    return fine;
+  };
+  {
+    OtherProcess other([&](Rank& rank) { EXPECT_TRUE(talk(rank)); });
+    EXPECT_TRUE(talk(*other.here)) << (other.here->pipe->failure() ? other.here->pipe->failure()->message : "");
+  }
+  EXPECT_GT(retries(), before) << "nothing was lost, so nothing was tested";
+  for (const int device : {1, 2}) shell(fmt::format("tc qdisc del dev v{} root", device));
+}
+
+TEST_F(VerbsLab, AKilledRankIsNamedDuringTraffic) {
+  for (const bool stays_quiet : {false, true}) {
+    OtherProcess other([&](Rank& rank) {
+      rank.exchange(1000, 5);
+      if (stays_quiet) sleep_long();
+      rank.exchange(200'000, 1'000'000);
+    });
+    ASSERT_TRUE(other.here->exchange(1000, 5));
+    if (stays_quiet) {
+      ASSERT_TRUE(other.here->pipe->recv(other.here->memory(300'000)));
+      other.signal(SIGKILL);
+    } else {
+      ASSERT_TRUE(other.here->exchange(200'000, 3));
+      std::thread killer([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30));
+        other.signal(SIGKILL);
+      });
+      EXPECT_FALSE(other.here->exchange(200'000, 1'000'000));
+      killer.join();
+    }
+    other.here->until_failure();
+    const Error* error = other.here->pipe->failure();
+    ASSERT_NE(error, nullptr);
+    EXPECT_EQ(error->code, Code::peer_gone);
+    EXPECT_EQ(error->peer, 1);
+    EXPECT_THAT(error->message, HasSubstr("rank 1 on host-b"));
+  }
+}
+
+TEST_F(VerbsLab, RetriesThatRunOutAreReportedWithTheirCause) {
+  OtherProcess other(
+      [](Rank& rank) {
+        rank.exchange(1000, 5);
+        sleep_long();
+      },
+      k_impatient);
+  ASSERT_TRUE(other.here->exchange(1000, 5));
+  shell("tc qdisc replace dev v1 root netem loss 100%");
+  ASSERT_TRUE(other.here->pipe->send(other.here->memory(4000)));
+  const auto took = other.here->until_failure();
+  shell("tc qdisc del dev v1 root");
+  const Error* error = other.here->pipe->failure();
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->code, Code::peer_gone);
+  EXPECT_EQ(error->peer, 1);
+  EXPECT_THAT(error->message, AllOf(HasSubstr("rank 1 on host-b"), HasSubstr("rxe1 port 1"),
+                                    HasSubstr("no packet was acknowledged in 8 tries"), HasSubstr("retry exceeded")));
+  EXPECT_LT(took, Seconds(10)) << "long before the deadline of " << soon().left().count() << " s";
+  EXPECT_FALSE(other.here->pipe->send(other.here->memory(8)));
+}
+
+// Four ranks on four devices, and all of the collectives' ways, while packets are lost.
+TEST_F(VerbsLab, CollectivesAreRightOverALossyWire) {
+  for (const int device : {1, 2, 3, 4}) shell(fmt::format("tc qdisc replace dev v{} root netem loss 0.5%", device));
+  {
+    Ranks ranks(4, "verbs", "", 0, 1, [](int, CommunicatorOptions& options) { options.settings.verbs = k_patient; });
+    ASSERT_FALSE(HasFailure());
+    ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+      for (const char* algorithm : {"ring", "recursive_doubling", "double_binary_tree", "two_shot"}) {
+        for (const std::size_t count : {5, 3000, 50'000}) {
+          std::vector<std::int32_t> data(count, communicator.rank() + 1);
+          GRADRAIL_ASSIGN(const Memory memory, communicator.adopt(std::as_writable_bytes(std::span(data))));
+          Call call;
+          call.in = call.out = {&memory, 0};
+          call.in_place = true;
+          call.count = count;
+          call.type = Type::i32;
+          call.algorithm = algorithm;
+          GRADRAIL_TRY(communicator.run(call, soon()));
+          for (const auto value : data)
+            if (value != 10) return fail(Code::malformed, fmt::format("{}: a sum is wrong", algorithm));
+          GRADRAIL_TRY(communicator.barrier(soon()));
+        }
+      }
+      return {};
+    });
+  }
+  for (const int device : {1, 2, 3, 4}) shell(fmt::format("tc qdisc del dev v{} root", device));
+}
+
+// The last one, as the routes of the link go with it.
+TEST_F(VerbsLab, ZALinkThatIsTakenDownIsNamedAndThenRefused) {
+  OtherProcess other(
+      [](Rank& rank) {
+        rank.exchange(1000, 5);
+        sleep_long();
+      },
+      k_impatient);
+  ASSERT_TRUE(other.here->exchange(1000, 5));
+  shell("ip link set v1 down");
+  ASSERT_TRUE(other.here->pipe->send(other.here->memory(4000)));
+  other.here->until_failure();
+  const Error* error = other.here->pipe->failure();
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->peer, 1);
+  EXPECT_THAT(error->message,
+              AllOf(HasSubstr("rank 1 on host-b"), HasSubstr("rxe1 port 1"), HasSubstr("the port went down")));
+  Settings settings;
+  settings.ranks = 2;
+  settings.verbs = "device=rxe1";
+  const auto refused = make_transport("verbs", settings);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::unavailable);
+  EXPECT_THAT(refused.error().message, HasSubstr("rxe1 port 1 is down"));
+}
+
+}  // namespace
+}  // namespace gradrail

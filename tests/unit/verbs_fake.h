@@ -1,0 +1,307 @@
+// RDMA devices that exist only in this process: what transports/verbs asks of libibverbs, answered by a wire that
+// copies memory. Strict where a real device would be: writes are checked against registrations and keys, a receive
+// queue that runs empty is an error, and so is a send queue or completion queue that overflows. Tests set limits and
+// break things. One thread at a time (a lock makes it so).
+#pragma once
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "transports/base/fd.h"
+#include "transports/verbs/calls.h"
+
+namespace gradrail::testing {
+
+class FakeVerbs final : public verbs::Calls {
+ public:
+  struct Port {
+    ibv_port_state state = IBV_PORT_ACTIVE;
+    ibv_mtu mtu = IBV_MTU_4096;
+    std::uint8_t link_layer = IBV_LINK_LAYER_ETHERNET;
+    std::uint32_t largest_message = 1 << 20;
+  };
+  struct Machine {
+    std::vector<std::string> names{"fake0", "fake1"};
+    std::vector<Port> ports{Port{}};
+    std::vector<ibv_gid_entry> gids;
+    std::uint32_t inline_bytes = 64;  // more is refused
+    std::size_t memory = SIZE_MAX;    // bytes that may be registered at once
+  };
+
+  FakeVerbs() {
+    int ends[2];
+    if (::pipe(ends) == 0) event_read_ = Fd(ends[0]), event_write_ = Fd(ends[1]);
+  }
+
+  Machine machine;
+  // The next so many writes succeed, then one fails with that status, and its queue pair is dead.
+  int writes_until_failure = -1;
+  ibv_wc_status failure = IBV_WC_RETRY_EXC_ERR;
+  // Completions of writes are held back until this is false again.
+  bool silent = false;
+  // What went over the wire.
+  std::size_t writes = 0, in_line = 0, largest_write = 0, asked = 0;
+  std::string broken_rule;  // the first one
+
+  void happen(ibv_event_type type, int port) {
+    ibv_async_event event{};
+    event.event_type = type;
+    event.element.port_num = port;
+    events_.push_back(event);
+    const char byte = 1;
+    if (::write(event_write_.get(), &byte, 1) != 1) broken("the event's pipe");
+  }
+
+  int device_names(std::vector<std::string>& names) override {
+    names = machine.names;
+    return 0;
+  }
+  ibv_context* open_device(const std::string& name) override {
+    for (const auto& one : machine.names)
+      if (one == name) return new ibv_context{};
+    errno = ENODEV;
+    return nullptr;
+  }
+  void close_device(ibv_context* context) override { delete context; }
+  int query_device(ibv_context*, ibv_device_attr& attributes) override {
+    attributes.phys_port_cnt = static_cast<std::uint8_t>(machine.ports.size());
+    attributes.max_qp = 100;
+    return 0;
+  }
+  int query_port(ibv_context*, int port, ibv_port_attr& attributes) override {
+    const auto& one = machine.ports[static_cast<std::size_t>(port - 1)];
+    attributes.state = one.state;
+    attributes.active_mtu = one.mtu;
+    attributes.link_layer = one.link_layer;
+    attributes.max_msg_sz = one.largest_message;
+    attributes.lid = 7;
+    return 0;
+  }
+  int query_gids(ibv_context*, std::vector<ibv_gid_entry>& entries) override {
+    entries = machine.gids;
+    return 0;
+  }
+
+  ibv_pd* alloc_pd(ibv_context* context) override { return new ibv_pd{context, 0}; }
+  void dealloc_pd(ibv_pd* domain) override { delete domain; }
+  ibv_mr* reg_mr(ibv_pd* domain, void* address, std::size_t bytes, int) override {
+    const std::lock_guard lock(mutex_);
+    if (bytes > machine.memory - registered_) {
+      errno = ENOMEM;
+      return nullptr;
+    }
+    registered_ += bytes;
+    auto* const region = new ibv_mr{domain->context, domain, address, bytes, 0, next_, next_ + 1};
+    next_ += 2;
+    regions_[region->lkey] = regions_[region->rkey] = region;
+    return region;
+  }
+  void dereg_mr(ibv_mr* region) override {
+    const std::lock_guard lock(mutex_);
+    registered_ -= region->length;
+    regions_.erase(region->lkey), regions_.erase(region->rkey);
+    delete region;
+  }
+  ibv_cq* create_cq(ibv_context* context, int entries, ibv_comp_channel*) override {
+    auto* const queue = new Queue;
+    queue->cq.context = context;
+    queue->cq.cqe = entries;
+    return &queue->cq;
+  }
+  void destroy_cq(ibv_cq* queue) override { delete reinterpret_cast<Queue*>(queue); }
+  ibv_qp* create_qp(ibv_pd* domain, ibv_qp_init_attr& attributes) override {
+    const std::lock_guard lock(mutex_);
+    if (attributes.cap.max_inline_data > machine.inline_bytes) {
+      errno = EINVAL;
+      return nullptr;
+    }
+    auto* const pair = new Pair;
+    pair->qp.pd = domain;
+    pair->qp.qp_num = next_++;
+    pair->qp.state = IBV_QPS_RESET;
+    pair->queue = reinterpret_cast<Queue*>(attributes.send_cq);
+    pair->cap = attributes.cap;
+    pairs_[pair->qp.qp_num] = pair;
+    return &pair->qp;
+  }
+  int modify_qp(ibv_qp* qp, ibv_qp_attr& attributes, int) override {
+    const std::lock_guard lock(mutex_);
+    auto* const pair = reinterpret_cast<Pair*>(qp);
+    qp->state = attributes.qp_state;
+    if (attributes.qp_state == IBV_QPS_RTR) pair->peer = attributes.dest_qp_num;
+    return 0;
+  }
+  void destroy_qp(ibv_qp* qp) override {
+    const std::lock_guard lock(mutex_);
+    pairs_.erase(qp->qp_num);
+    delete reinterpret_cast<Pair*>(qp);
+  }
+
+  int post_send(ibv_qp* qp, ibv_send_wr& request) override {
+    const std::lock_guard lock(mutex_);
+    auto* const pair = reinterpret_cast<Pair*>(qp);
+    const bool signaled = (request.send_flags & IBV_SEND_SIGNALED) != 0;
+    if (qp->state != IBV_QPS_RTS) return broken("a write before the pair is connected"), EINVAL;
+    // Entries are free again only when a completion that came after them was polled.
+    if (++pair->unpolled > pair->cap.max_send_wr) broken("the send queue overflows");
+    pair->sent.push_back(request.wr_id);
+    const std::size_t bytes = request.num_sge > 0 ? request.sg_list->length : 0;
+    ++writes;
+    asked += signaled ? 1 : 0;
+    largest_write = std::max(largest_write, bytes);
+    if ((request.send_flags & IBV_SEND_INLINE) != 0) {
+      ++in_line;
+      if (bytes > machine.inline_bytes) broken("more in line than the device takes");
+    } else if (bytes > 0 && !covers(request.sg_list->lkey, request.sg_list->addr, bytes)) {
+      return complete(*pair, request.wr_id, IBV_WC_LOC_PROT_ERR), 0;
+    }
+    if (writes_until_failure == 0) return complete(*pair, request.wr_id, failure), 0;
+    if (writes_until_failure > 0) --writes_until_failure;
+    const auto peer = pairs_.find(pair->peer);
+    if (peer == pairs_.end()) return complete(*pair, request.wr_id, IBV_WC_RETRY_EXC_ERR), 0;
+    if (bytes > machine.ports.front().largest_message) return complete(*pair, request.wr_id, IBV_WC_LOC_LEN_ERR), 0;
+    if (!covers(request.wr.rdma.rkey, request.wr.rdma.remote_addr, bytes))
+      return complete(*pair, request.wr_id, IBV_WC_REM_ACCESS_ERR), 0;
+    if (bytes > 0)
+      std::memcpy(reinterpret_cast<void*>(request.wr.rdma.remote_addr),
+                  reinterpret_cast<const void*>(request.sg_list->addr), bytes);
+    if (request.opcode == IBV_WR_RDMA_WRITE_WITH_IMM) {
+      auto& other = *peer->second;
+      if (other.receives == 0) {
+        broken("the receive queue ran empty");
+        return complete(*pair, request.wr_id, IBV_WC_RNR_RETRY_EXC_ERR), 0;
+      }
+      --other.receives;
+      ibv_wc arrived{};
+      arrived.opcode = IBV_WC_RECV_RDMA_WITH_IMM;
+      arrived.imm_data = request.imm_data;
+      push(*other.queue, arrived, nullptr);
+    }
+    if (signaled) complete(*pair, request.wr_id, IBV_WC_SUCCESS);
+    return 0;
+  }
+  int post_recv(ibv_qp* qp, ibv_recv_wr& request) override {
+    const std::lock_guard lock(mutex_);
+    auto* const pair = reinterpret_cast<Pair*>(qp);
+    for (const auto* one = &request; one != nullptr; one = one->next) ++pair->receives;
+    if (pair->receives > pair->cap.max_recv_wr) broken("the receive queue overflows");
+    return 0;
+  }
+  int poll_cq(ibv_cq* cq, std::span<ibv_wc> completions) override {
+    const std::lock_guard lock(mutex_);
+    auto& entries = reinterpret_cast<Queue*>(cq)->entries;
+    std::size_t count = 0;
+    for (auto one = entries.begin(); one != entries.end() && count < completions.size();) {
+      if (silent && one->pair != nullptr) {
+        ++one;
+        continue;
+      }
+      completions[count++] = one->completion;
+      if (one->pair != nullptr) {
+        auto& sent = one->pair->sent;
+        while (!sent.empty() && sent.front() <= one->completion.wr_id) sent.pop_front(), --one->pair->unpolled;
+      }
+      one = entries.erase(one);
+    }
+    return static_cast<int>(count);
+  }
+
+  ibv_comp_channel* create_channel(ibv_context* context) override {
+    int ends[2] = {-1, -1};
+    if (::pipe(ends) != 0) return nullptr;
+    channel_ends_[ends[0]] = Fd(ends[1]);
+    return new ibv_comp_channel{context, ends[0], 0};
+  }
+  void destroy_channel(ibv_comp_channel* channel) override {
+    const Fd end(channel->fd);
+    channel_ends_.erase(channel->fd);
+    delete channel;
+  }
+  int channel_fd(ibv_comp_channel* channel) override { return channel->fd; }
+  int ask_notification(ibv_cq*) override { return 0; }  // nobody sleeps here
+  void take_notifications(ibv_comp_channel*) override {}
+
+  int event_fd(ibv_context*) override { return event_read_.get(); }
+  bool take_event(ibv_context*, ibv_async_event& event) override {
+    const std::lock_guard lock(mutex_);
+    if (events_.empty()) return false;
+    event = events_.front();
+    events_.pop_front();
+    return true;
+  }
+
+  // Everything that was made has been given back.
+  [[nodiscard]] bool empty() const { return regions_.empty() && pairs_.empty(); }
+
+ private:
+  struct Pair;
+  struct Entry {
+    ibv_wc completion;
+    Pair* pair;  // of a write; null for a receive
+  };
+  struct Queue {
+    ibv_cq cq{};
+    std::deque<Entry> entries;
+  };
+  struct Pair {
+    ibv_qp qp{};
+    Queue* queue = nullptr;
+    ibv_qp_cap cap{};
+    std::uint32_t peer = 0;
+    std::size_t receives = 0;
+    std::size_t unpolled = 0;
+    std::deque<std::uint64_t> sent;
+  };
+
+  void broken(const char* rule) {
+    if (broken_rule.empty()) broken_rule = rule;
+  }
+  [[nodiscard]] bool covers(std::uint32_t key, std::uint64_t address, std::size_t bytes) const {
+    if (bytes == 0) return true;
+    const auto found = regions_.find(key);
+    if (found == regions_.end()) return false;
+    const auto begin = reinterpret_cast<std::uint64_t>(found->second->addr);
+    return address >= begin && bytes <= found->second->length && address - begin <= found->second->length - bytes;
+  }
+  void push(Queue& queue, const ibv_wc& completion, Pair* pair) {
+    queue.entries.push_back({completion, pair});
+    if (queue.entries.size() > static_cast<std::size_t>(queue.cq.cqe)) broken("the completion queue overflows");
+  }
+  void complete(Pair& pair, std::uint64_t id, ibv_wc_status status) {
+    ibv_wc completion{};
+    completion.wr_id = id;
+    completion.status = status;
+    completion.opcode = IBV_WC_RDMA_WRITE;
+    push(*pair.queue, completion, &pair);
+  }
+
+  std::mutex mutex_;
+  Fd event_read_, event_write_;
+  std::uint32_t next_ = 16;
+  std::size_t registered_ = 0;
+  std::map<std::uint32_t, ibv_mr*> regions_;
+  std::map<std::uint32_t, Pair*> pairs_;
+  std::map<int, Fd> channel_ends_;
+  std::deque<ibv_async_event> events_;
+};
+
+// An entry of a GID table: IPv4-mapped from its last four bytes, or as given.
+inline ibv_gid_entry gid_entry(std::uint32_t index, ibv_gid_type type, std::initializer_list<std::uint8_t> address) {
+  ibv_gid_entry entry{};
+  entry.gid_index = index;
+  entry.port_num = 1;
+  entry.gid_type = type;
+  if (address.size() == 4) entry.gid.raw[10] = entry.gid.raw[11] = 0xff;
+  std::copy(address.begin(), address.end(), entry.gid.raw + (address.size() == 4 ? 12 : 0));
+  return entry;
+}
+
+}  // namespace gradrail::testing

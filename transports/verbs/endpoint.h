@@ -1,0 +1,167 @@
+// One end of a pipe over a queue pair. The protocol is in wire.h. Owned by its user, known to the transport that made
+// it, on the one thread of both.
+//
+// Messages are numbered from 0 in each direction. Of the sends, issued_ have been handed to the device; one that went
+// in line is done then, another once the device says that its last write was acknowledged (it may have to send again
+// until then). What arrives is queued in `arrived_` (bounded by the sender's credit) and taken by the oldest receive;
+// ring bytes are credited as they are taken. A note that finds the send queue full waits: adverts_sent_ lags behind
+// posted receives, uncredited parts stay uncredited.
+//
+// The side channel over which the two met stays open: its end is how the death of a peer's process is noticed at once,
+// instead of after the device's retries. The destructor waits, for a short time, until the peer's device has
+// everything.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "transports/base/fd.h"
+#include "transports/transport.h"
+#include "transports/verbs/cause.h"
+#include "transports/verbs/queue_pair.h"
+
+namespace gradrail::verbs {
+
+class VerbsTransport;
+
+class VerbsRegion final : public Region {
+ public:
+  // `mapped`: bytes to unmap in the end, 0 if the memory is the caller's. `memory` may be null for no bytes.
+  VerbsRegion(const Transport& owner, Device& device, Buffer buffer, ibv_mr* memory, std::size_t mapped)
+      : Region(owner, buffer, true), device_(device), memory_(memory), mapped_(mapped) {}
+  ~VerbsRegion() override;
+
+  [[nodiscard]] std::uint32_t local_key() const { return memory_ != nullptr ? memory_->lkey : 0; }
+  [[nodiscard]] std::uint32_t remote_key() const { return memory_ != nullptr ? memory_->rkey : 0; }
+
+ private:
+  Device& device_;
+  ibv_mr* memory_;
+  std::size_t mapped_;
+};
+
+class VerbsEndpoint final : public Endpoint {
+ public:
+  // The queue pair is connected; `own` and `other` are what the two ends said of themselves.
+  VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::unique_ptr<QueuePair> pair, const Introduction& own,
+                const Introduction& other, Fd lifeline);
+  ~VerbsEndpoint() override;
+
+  Result<void> send(Slice source) override;
+  Result<void> recv(Slice destination) override;
+  Result<void> recv_in_place(std::size_t bytes) override;
+  std::span<const std::byte> readable() override;
+  void consume(std::size_t bytes) override;
+
+  // For the transport. True if anything moved.
+  bool progress();
+  [[nodiscard]] bool busy() const {
+    return !failure_ && (sends_done_ < sends_posted_ || recvs_done_ < recvs_posted_ || adverts_sent_ < recvs_posted_ ||
+                         owes_credit());
+  }
+  // Before a sleep: asks to be woken by the next completion; true if there is something to do right now.
+  bool prepare_to_sleep();
+  // Looks for the end of the side channel, and for failures of the device that no completion was waited for.
+  void check_life();
+  void on_event(ibv_event_type event);
+  [[nodiscard]] const ibv_qp* queue_pair() const { return pair_->id(); }
+  [[nodiscard]] int lifeline() const { return lifeline_.get(); }
+
+ private:
+  struct Send {
+    const std::byte* data = nullptr;
+    std::size_t size = 0;
+    std::uint32_t key = 0;
+    std::uint64_t last_write = 0;  // 0: done as soon as it is issued
+  };
+  struct Recv {
+    std::byte* data = nullptr;
+    std::size_t size = 0;
+    std::uint32_t key = 0;
+    bool in_place = false;
+  };
+  struct Arrived {
+    Note note = Note::part;
+    std::uint32_t value = 0;
+  };
+
+  // Sending (send.cc)
+  bool transmit();
+  [[nodiscard]] bool transmit_part(Send& send);
+  [[nodiscard]] bool place(Send& send, const Advert& advert);
+  void ask(const Send& send);
+  bool settle();
+  bool post(const QueuePair::Write& write);
+  bool send_notes();
+  [[nodiscard]] bool send_advert(std::uint64_t number);
+  [[nodiscard]] bool owes_credit() const { return parts_owed_ >= k_parts / 4 || ring_owed_ >= ring_bytes_ / 4; }
+
+  // Receiving (receive.cc)
+  [[nodiscard]] Result<void> post(const Recv& recv);
+  bool poll();
+  void on_arrival(std::uint32_t immediate);
+  bool receive();
+  [[nodiscard]] bool fits(const Arrived& part);
+  void take(std::size_t bytes);
+  void answer_question();
+  void give_back(std::uint64_t ring_taken);
+  void wrong_size(std::uint64_t sent, std::size_t expected);
+
+  // Both (endpoint.cc)
+  [[nodiscard]] Result<void> refuse(const Slice& slice) const;
+  void break_off(Code code, std::string message);
+  void broke(const ibv_wc& completion);
+  void drain();
+  [[nodiscard]] const Advert& advert_of(std::uint64_t number) const {
+    return reinterpret_cast<const Advert*>(pair_->landing())[number % k_depth];
+  }
+
+  VerbsTransport& owner_;
+  std::string who_;  // "rank 3 on host b"
+  std::unique_ptr<QueuePair> pair_;
+  Introduction other_;
+  std::size_t ring_bytes_;  // of this side's ring
+  std::size_t eager_bytes_;
+  std::size_t part_bytes_;
+  Fd lifeline_;
+  bool peer_closed_ = false;
+
+  // Sending
+  std::uint64_t sends_posted_ = 0;
+  std::uint64_t sends_issued_ = 0;
+  std::size_t issued_bytes_ = 0;   // of message sends_issued_
+  std::uint64_t ring_sent_ = 0;    // positions in the peer's ring, growing only
+  std::uint64_t ring_credit_ = 0;  // read by the peer
+  std::uint64_t parts_sent_ = 0;
+  std::uint64_t parts_credit_ = 0;
+  std::uint64_t asked_for_ = 0;  // number, plus 1, of the message that was last asked about
+  std::uint32_t patience_ = 0;
+  Clock::time_point waiting_since_;
+  std::array<Send, k_depth> sends_;
+  std::array<std::uint32_t, k_depth> advert_here_{};  // low bits of number plus 1 of the advert that has arrived
+
+  // Receiving
+  std::uint64_t recvs_posted_ = 0;
+  std::uint64_t adverts_sent_ = 0;  // receives up to this one are advertised, or need no advert
+  std::size_t received_ = 0;        // bytes of message recvs_done_
+  std::size_t taken_ = 0;           // bytes of the oldest part
+  std::uint64_t ring_read_ = 0;
+  std::uint64_t parts_owed_ = 0;
+  std::uint64_t ring_owed_ = 0;
+  std::optional<Question> question_;
+  std::array<Recv, k_depth> recvs_;
+  std::array<Arrived, k_parts> arrived_;
+  std::uint64_t arrived_head_ = 0;
+  std::uint64_t arrived_tail_ = 0;
+
+  // Where notes wait for the device, if it cannot take them in line.
+  struct Notes {
+    std::array<Advert, k_depth> adverts;
+    Question question;
+  };
+  std::unique_ptr<Notes> notes_ = std::make_unique<Notes>();
+  ibv_mr* notes_region_ = nullptr;
+};
+
+}  // namespace gradrail::verbs

@@ -1,0 +1,65 @@
+#include "transports/verbs/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace gradrail::verbs {
+namespace {
+
+struct Number {
+  std::string_view name;
+  int Options::*field;
+  int least, most;
+};
+constexpr std::array k_numbers{
+    Number{"port", &Options::port, 1, 255},
+    Number{"gid", &Options::gid_index, 0, 65535},
+    Number{"mtu", &Options::mtu, 256, 4096},
+    Number{"timeout", &Options::timeout, 1, 31},
+    Number{"retry", &Options::retry, 0, 7},
+    Number{"traffic_class", &Options::traffic_class, 0, 255},
+    Number{"service_level", &Options::service_level, 0, 15},
+    Number{"inline", &Options::inline_bytes, 0, 65536},
+};
+
+std::string_view next_of(std::string_view& text, char separator) {
+  const auto end = text.find(separator);
+  const auto one = text.substr(0, end);
+  text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+  return one;
+}
+
+}  // namespace
+
+Result<Options> parse_options(std::string_view text) {
+  Options options;
+  while (!text.empty()) {
+    auto value = next_of(text, ',');
+    const auto name = next_of(value, '=');
+    if (name == "device") {
+      while (!value.empty()) options.devices.emplace_back(next_of(value, '+'));
+      continue;
+    }
+    const auto* known =
+        std::find_if(k_numbers.begin(), k_numbers.end(), [&](const auto& one) { return one.name == name; });
+    if (known == k_numbers.end()) {
+      std::string names = "device";
+      for (const auto& one : k_numbers) names += fmt::format(", {}", one.name);
+      return fail(Code::bad_usage, fmt::format("verbs has no setting '{}'; it has {}", name, names));
+    }
+    int& field = options.*known->field;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), field);
+    if (error != std::errc() || end != value.data() + value.size() || field < known->least || field > known->most)
+      return fail(Code::bad_usage, fmt::format("verbs setting {} is a whole number from {} to {}, not '{}'", name,
+                                               known->least, known->most, value));
+  }
+  if (options.mtu != 0 && (options.mtu & (options.mtu - 1)) != 0)
+    return fail(Code::bad_usage,
+                fmt::format("verbs setting mtu is 256, 512, 1024, 2048 or 4096, not '{}'", options.mtu));
+  return options;
+}
+
+}  // namespace gradrail::verbs

@@ -1,0 +1,29 @@
+// What a user may say about RDMA devices, as one text: "device=mlx5_0+mlx5_1,gid=3,timeout=18". Everything has a
+// default. The text is Settings::verbs, or where that is empty the variable GRADRAIL_VERBS. All ranks may differ in
+// device, port and GID; path MTU is the smaller of two peers'.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "transports/base/result.h"
+
+namespace gradrail::verbs {
+
+struct Options {
+  std::vector<std::string> devices;  // rank r takes the r-th in turn; empty: all that have an active port
+  int port = 0;                      // 0: the first active one
+  int gid_index = -1;                // -1: chosen, see device.h
+  int mtu = 0;                       // bytes of the path MTU; 0: the port's
+  int timeout = 16;                  // a packet is sent again after 4.096 us * 2^timeout: 0.27 s
+  int retry = 7;                     // so often, before the peer counts as lost
+  int traffic_class = 0;
+  int service_level = 0;
+  int inline_bytes = 512;  // at most, and as far as the device can
+};
+
+// Errors: bad_usage, naming what is known.
+[[nodiscard]] Result<Options> parse_options(std::string_view text);
+
+}  // namespace gradrail::verbs

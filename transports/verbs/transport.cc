@@ -1,0 +1,192 @@
+#include "transports/verbs/transport.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+#include "transports/base/check.h"
+
+namespace gradrail::verbs {
+namespace {
+
+constexpr std::size_t k_least_slots = 4;  // a ring of fewer could wait for credit for ever
+constexpr std::size_t k_huge_page = 2 << 20;
+// Sockets and the device's events are asked every so many calls that found nothing to do.
+constexpr unsigned k_ask_every = 128;
+constexpr Seconds k_look_around_every{1};
+constexpr int k_events = 64;
+
+}  // namespace
+
+VerbsTransport::VerbsTransport(const Settings& settings, std::unique_ptr<Device> device, Fd epoll)
+    : settings_(settings),
+      device_(std::move(device)),
+      epoll_(std::move(epoll)),
+      ring_bytes_(settings.slot_bytes * settings.slots),
+      eager_bytes_(std::min(settings.slot_bytes, k_most_eager_bytes)) {}
+
+Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings) {
+  return make(settings, library_calls());
+}
+
+Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings, Calls& calls) {
+  const char* const variable = std::getenv("GRADRAIL_VERBS");
+  GRADRAIL_ASSIGN(const auto options,
+                  parse_options(!settings.verbs.empty() || variable == nullptr ? settings.verbs : variable));
+  if (settings.slot_bytes < k_grain || settings.slot_bytes % k_grain != 0 || settings.slots < k_least_slots ||
+      settings.slot_bytes > k_most_ring_bytes / settings.slots)
+    return fail(Code::bad_usage,
+                fmt::format("{} slots of {} bytes are not possible with verbs; at least {}, of a multiple of {} bytes, "
+                            "and {} MiB in all are",
+                            settings.slots, settings.slot_bytes, k_least_slots, k_grain, k_most_ring_bytes >> 20));
+  GRADRAIL_ASSIGN(auto device, Device::open(calls, options, settings.rank, settings.listen_host));
+  Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return fail_errno("making an epoll set", errno);
+  for (const auto& [fd, who] : {std::pair<int, void*>{calls.event_fd(device->context()), device.get()},
+                                {calls.channel_fd(device->channel()), device->channel()}}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.ptr = who;
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+      return fail_errno("watching the device's events", errno);
+  }
+  return std::unique_ptr<Transport>(new VerbsTransport(settings, std::move(device), std::move(epoll)));
+}
+
+VerbsTransport::~VerbsTransport() { GRADRAIL_CHECK(endpoints_.empty()); }
+
+const Traits& VerbsTransport::traits() const {
+  static constexpr Traits k_traits{.name = "verbs", .allocates_direct = true, .depth = k_depth};
+  return k_traits;
+}
+
+Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
+  if (buffer.space != Space::host)
+    return fail(Code::unsupported, "verbs moves host memory only so far; copy device memory to the host first");
+  ibv_mr* memory = nullptr;
+  if (buffer.size > 0) {
+    GRADRAIL_ASSIGN(memory, device_->register_memory(buffer.data, buffer.size));
+  }
+  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory, 0);
+}
+
+Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
+  const std::size_t mapped = std::max<std::size_t>(bytes, 1);
+  void* address = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED)
+    return fail(Code::exhausted, fmt::format("{} bytes of memory are not to be had", bytes), Error::k_no_peer, errno);
+  if (bytes >= k_huge_page) ::madvise(address, mapped, MADV_HUGEPAGE);  // a wish; nothing depends on it
+  ibv_mr* memory = nullptr;
+  if (bytes > 0) {
+    auto registered = device_->register_memory(address, bytes);
+    if (!registered) {
+      ::munmap(address, mapped);
+      return tl::unexpected<Error>(std::move(registered).error());
+    }
+    memory = *registered;
+  }
+  return std::make_unique<VerbsRegion>(*this, *device_, Buffer{static_cast<std::byte*>(address), bytes}, memory,
+                                       mapped);
+}
+
+void VerbsTransport::enter(VerbsEndpoint& endpoint) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  event.data.ptr = &endpoint;
+  GRADRAIL_CHECK(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, endpoint.lifeline(), &event) == 0);
+  endpoints_.push_back(&endpoint);
+}
+
+void VerbsTransport::leave(VerbsEndpoint& endpoint) {
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, endpoint.lifeline(), nullptr);
+  std::erase(endpoints_, &endpoint);
+}
+
+bool VerbsTransport::progress() {
+  bool moved = false;
+  for (auto* endpoint : endpoints_)
+    if (endpoint->busy()) moved |= endpoint->progress();
+  if (!moved && ++idle_ % k_ask_every == 0) ask(Seconds(0));
+  return moved;
+}
+
+void VerbsTransport::wait(Seconds at_most) {
+  if (at_most.count() <= 0) {
+    ::sched_yield();
+    return;
+  }
+  bool busy = false;
+  for (auto* endpoint : endpoints_)
+    if (endpoint->busy()) busy |= endpoint->prepare_to_sleep();
+  if (!busy) ask(at_most);
+}
+
+void VerbsTransport::ask(Seconds at_most) {
+  std::array<epoll_event, k_events> events;
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(at_most).count();
+  const timespec limit{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
+  int count = ::epoll_pwait2(epoll_.get(), events.data(), k_events, &limit, nullptr);
+  if (count < 0 && errno == ENOSYS) {  // before Linux 5.11 only whole milliseconds
+    const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(at_most).count();
+    count = ::epoll_wait(epoll_.get(), events.data(), k_events, static_cast<int>(milliseconds));
+  }
+  for (int i = 0; i < count; ++i) {
+    void* const who = events[static_cast<std::size_t>(i)].data.ptr;
+    if (who == device_.get()) {
+      take_events();
+    } else if (who == device_->channel()) {
+      device_->calls().take_notifications(device_->channel());
+    } else if (who == this) {
+      // Somebody knocks while traffic flows. What fails here fails again, and is told, in connect().
+      if (auto taken = take_early(); !taken) continue;
+    } else {
+      static_cast<VerbsEndpoint*>(who)->check_life();
+    }
+  }
+  look_around();
+}
+
+void VerbsTransport::look_around() {
+  if (Clock::now() - looked_around_ < k_look_around_every) return;
+  looked_around_ = Clock::now();
+  for (auto* endpoint : endpoints_) endpoint->check_life();
+  if (acceptor_ && acceptor_->pending() > 0)
+    if (auto taken = take_early(); !taken) return;
+}
+
+void VerbsTransport::take_events() {
+  ibv_async_event event{};
+  while (device_->calls().take_event(device_->context(), event)) {
+    const auto meaning = meaning_of(event.event_type);
+    switch (meaning.reach) {
+      case Reach::nothing: break;
+      case Reach::port:
+        if (event.element.port_num == device_->port()) port_note_ = meaning.says;
+        break;
+      case Reach::pair:
+        for (auto* endpoint : endpoints_)
+          if (endpoint->queue_pair() == event.element.qp) endpoint->on_event(event.event_type);
+        break;
+      case Reach::device:
+        for (auto* endpoint : endpoints_) endpoint->on_event(event.event_type);
+        break;
+    }
+  }
+}
+
+}  // namespace gradrail::verbs
+
+namespace gradrail {
+
+extern const TransportKind k_verbs_transport{
+    "verbs", "RDMA: InfiniBand and RoCE devices, by libibverbs",
+    []() { return verbs::Device::any(verbs::library_calls()); },
+    [](const Settings& settings) { return verbs::VerbsTransport::make(settings); }};
+
+}  // namespace gradrail
