@@ -7,7 +7,8 @@ namespace gradrail {
 
 namespace {
 
-constexpr std::uint64_t k_small_bytes = 16 << 10;   // below, the number of rounds decides
+constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
+constexpr int k_few_ranks = 8;
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
 
 bool pipelines(std::string_view algorithm) {
@@ -44,15 +45,19 @@ Selection default_selection(const Question& question) {
   const auto name = [&]() -> std::string_view {
     switch (question.collective) {
       case Collective::allreduce:
+        // Where ranks share cores every round is a switch between them, and elsewhere a trip: one round wins while
+        // its n-1 messages are cheap. Two ranks have one round either way.
+        if (small && question.transport == "shm" && question.ranks > 2 && question.ranks <= k_few_ranks)
+          return "one_shot";
         if (small) return "recursive_doubling";
         if (question.ranks_per_host > 1 && question.ranks > question.ranks_per_host) return "hierarchical";
-        return question.ranks <= 8 ? "two_shot" : "ring";
+        return question.ranks <= k_few_ranks ? "two_shot" : "ring";
       case Collective::reduce_scatter:
-      case Collective::all_gather: return question.ranks <= 8 ? "direct" : "ring";
+      case Collective::all_gather: return question.ranks <= k_few_ranks ? "direct" : "ring";
       case Collective::broadcast:
       case Collective::reduce: return small || question.ranks <= 2 ? "binomial" : "chain";
       case Collective::gather:
-      case Collective::scatter: return question.ranks <= 8 ? "direct" : "binomial";
+      case Collective::scatter: return question.ranks <= k_few_ranks ? "direct" : "binomial";
       case Collective::all_to_all: return "pairwise";
       case Collective::send_recv: return "direct";
     }
