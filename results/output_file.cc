@@ -26,6 +26,7 @@ Result<Fd> open_to_write(const std::string& path, int flags) {
 }  // namespace
 
 Result<void> OutputFile::can_create(const std::string& path) {
+  if (path == k_standard) return {};
   if (const Fd made(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)); made) {
     ::unlink(path.c_str());
     return {};
@@ -38,6 +39,11 @@ Result<void> OutputFile::can_create(const std::string& path) {
 }
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
+  if (path == k_standard) {
+    Fd standard(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!standard) return fail_errno("writing to standard output", errno);
+    return OutputFile("standard output", std::move(standard), false);
+  }
   GRADRAIL_ASSIGN(Fd fd, open_to_write(path, O_CREAT | O_TRUNC));
   struct stat status {};
   const bool regular = ::fstat(fd.get(), &status) == 0 && S_ISREG(status.st_mode);

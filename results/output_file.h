@@ -14,7 +14,10 @@ namespace gradrail {
 
 class OutputFile {
  public:
-  // Creates the file or empties it. bad_usage, with the system's reason, where that is not possible.
+  static constexpr std::string_view k_standard = "-";
+
+  // Creates the file or empties it; `-` is standard output as it is now, to which is appended. bad_usage, with the
+  // system's reason, where that is not possible.
   [[nodiscard]] static Result<OutputFile> create(const std::string& path);
 
   // Whether create() would do, without touching what is there. Errors as create().

@@ -34,7 +34,7 @@ struct BenchTexts {
   std::string svg;
 
   [[nodiscard]] std::array<Output, 4> outputs() const {
-    return {{{"--json", &measuring.json}, {"--csv", &csv}, {"--trace", &trace}, {"--svg", &svg}}};
+    return {{{"--json", &measuring.json, true}, {"--csv", &csv, true}, {"--trace", &trace}, {"--svg", &svg}}};
   }
 };
 
@@ -58,6 +58,7 @@ class Reporter : public SweepListener {
     if (!texts_.trace.empty()) {
       GRADRAIL_ASSIGN(trace_, TraceWriter::create(texts_.trace));
     }
+    GRADRAIL_TRY(give_way(texts_.outputs()));
     const Machine& m = run.machine;
     fmt::print("# gradrail {} {}, {} ranks on {} host{}: {} ({}), {} core{}\n", run.build.version, run.build.commit,
                run.job.ranks, run.job.hosts, run.job.hosts == 1 ? "" : "s", m.hostname,
@@ -172,7 +173,7 @@ class Reporter : public SweepListener {
     if (trace_) GRADRAIL_TRY(trace_->finish());
     if (!texts_.svg.empty()) GRADRAIL_TRY(draw());
     for (const Output& output : texts_.outputs())
-      if (!output.path->empty()) fmt::print("# wrote {}\n", *output.path);
+      if (!output.path->empty() && *output.path != OutputFile::k_standard) fmt::print("# wrote {}\n", *output.path);
     GRADRAIL_TRY(say({}));
     if (wrong_) return fail(Code::malformed, "some results were wrong; see the #wrong column");
     if (std::none_of(points_.begin(), points_.end(), [](const Point& point) { return point.time_us.has_value(); }))
@@ -262,7 +263,7 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group(what)
       ->capture_default_str();
   const std::string where = "Where results go";
-  app->add_option("--csv", texts->csv, "One row a point")->group(where);
+  app->add_option("--csv", texts->csv, "One row a point; - for standard output")->group(where);
   app->add_option("--trace", texts->trace, "Chrome/Perfetto trace of one call of each point")->group(where);
   app->add_option("--svg", texts->svg, "A chart of time and bus bandwidth by size")->group(where);
   return {app, [texts, argv] {

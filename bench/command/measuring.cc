@@ -27,7 +27,8 @@ void add_measuring_options(CLI::App& app, MeasuringTexts& texts) {
                  "Where ranks run: core (each bound to one, a physical core before two share one) or none; default: "
                  "core where there is a CPU for every rank. Ranks of mpirun and srun keep what these gave them")
       ->group("How to measure");
-  app.add_option("--json", texts.json, "Records with every sample, one JSON object a line")->group("Where results go");
+  app.add_option("--json", texts.json, "Records with every sample, one JSON object a line; - for standard output")
+      ->group("Where results go");
 }
 
 int measure_as_job(const MeasuringTexts& texts, const std::vector<std::string>& argv,

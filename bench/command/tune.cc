@@ -14,6 +14,7 @@
 #include "bench/measure/tuning_job.h"
 #include "bench/report/progress.h"
 #include "bench/report/tuned.h"
+#include "results/output_file.h"
 #include "results/store.h"
 
 namespace gradrail {
@@ -24,6 +25,10 @@ struct TuneTexts {
   MeasuringTexts measuring;
   std::string table = "gradrail-table.json";
   double budget = 120;
+
+  [[nodiscard]] std::array<Output, 2> outputs() const {
+    return {{{"--table", &table}, {"--json", &measuring.json, true}}};
+  }
 };
 
 Result<TuneOptions> parse_options(const TuneTexts& texts, int ranks) {
@@ -54,6 +59,7 @@ class Reporter : public TuneListener {
       GRADRAIL_ASSIGN(json_, RecordWriter::create(texts_.measuring.json));
       GRADRAIL_TRY(json_->write(run));
     }
+    GRADRAIL_TRY(give_way(texts_.outputs()));
     const Machine& m = run.machine;
     return print(fmt::format("# gradrail tune {} {}: {} ranks on {}, {} core{}; about {:.0f} s\n", run.build.version,
                              run.build.commit, run.job.ranks, m.cpu_model.empty() ? "unknown processor" : m.cpu_model,
@@ -112,7 +118,8 @@ class Reporter : public TuneListener {
                      std::string(to_string(axes.ops.front())),
                      phase_};
     GRADRAIL_TRY(write_whole_file(texts_.table, format_table(table_)));
-    if (!texts_.measuring.json.empty()) GRADRAIL_TRY(print(fmt::format("# wrote {}\n", texts_.measuring.json)));
+    if (!texts_.measuring.json.empty() && texts_.measuring.json != OutputFile::k_standard)
+      GRADRAIL_TRY(print(fmt::format("# wrote {}\n", texts_.measuring.json)));
     return print(fmt::format("# wrote {}; use it with: gradrail bench --algorithm auto --table {}\n", texts_.table,
                              texts_.table));
   }
@@ -160,7 +167,7 @@ Command add_tune_command(CLI::App& parent, std::vector<std::string> argv) {
   return {app, [texts, argv] {
             const auto before = [&](int ranks) -> Result<void> {
               GRADRAIL_TRY(parse_options(*texts, ranks));
-              return can_write(std::array{Output{"--table", &texts->table}, Output{"--json", &texts->measuring.json}});
+              return can_write(texts->outputs());
             };
             return measure_as_job(texts->measuring, argv, before,
                                   [&](MeasuringRank& rank) { return tune(rank, *texts); });

@@ -54,6 +54,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"topology_of_others", "-n 4 --topology 3x2", 2, {"3x2", "6 ranks", "4"}},
         Mistake{"topology_of_nobody", "--topology 0x4", 2, {"'0x4'", "2x2"}},
         Mistake{"topology_beyond_numbers", "--topology 4294967296x4294967296", 2, {"4294967296x4294967296"}},
+        Mistake{"picture_to_standard_output", "-n 2 --svg -", 2, {"--svg", "standard output"}},
+        Mistake{"two_outputs_to_one_file", "-n 2 --json - --csv -", 2, {"two outputs"}},
         Mistake{"size_zero", "-b 0", 2, {"'0'", "at least 1 byte"}},
         Mistake{"size_negative", "-b -8", 2, {"'-8'", "negative"}},
         Mistake{"size_overflowing", "-e 99999999999G", 2, {"'99999999999G'", "larger"}},

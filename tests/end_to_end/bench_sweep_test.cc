@@ -228,6 +228,16 @@ TEST_F(BenchSweep, RecordsWhetherRanksWereBound) {
   }
 }
 
+TEST_F(BenchSweep, GivesRecordsToAPipeAndTheTableToPeople) {
+  const auto ran = gradrail(words("bench -n 2 -a ring -b 64 -e 128 -f 2 --iters 2 --json -"), Seconds(60));
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  std::map<std::string, int> kinds;
+  for (const auto& line : lines_of(ran.out)) ++kinds[json::parse(line)["kind"].get<std::string>()];
+  EXPECT_EQ(kinds["run"], 1);
+  EXPECT_EQ(kinds["point"], 2);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("busbw"), Not(HasSubstr("wrote"))));
+}
+
 TEST_F(BenchSweep, HasHostsOnOneMachine) {
   const auto ran =
       gradrail(words("bench -n 4 --topology 2x2,1x4 --inner shm --outer tcp -b 4K -e 4K --iters 3 --json") +
