@@ -17,6 +17,7 @@ struct Communicator::Bound {
   Ran ran;
   BoundProgram program;
   std::unique_ptr<Execution> execution;
+  std::uint64_t used = 0;  // when it was last looked up, as a count of look-ups
 };
 
 struct Communicator::Bindings {
@@ -57,8 +58,18 @@ struct Communicator::Bindings {
     bool operator()(const auto& a, const auto& b) const { return fields(a) < fields(b); }
   };
 
+  // So many are kept; then the one that was not used for longest goes, and is bound anew if it is called again. All
+  // ranks make the same calls, so all drop the same.
+  static constexpr std::size_t k_most = 512;
+  static constexpr std::size_t k_most_programs = 128;
+
   std::map<Key, std::unique_ptr<Bound>, Less> all;
-  std::map<std::string, Program> programs;  // by algorithm and shape; many sizes share one
+  struct Planned {
+    Program program;
+    std::uint64_t used = 0;
+  };
+  std::map<std::string, Planned> programs;  // by algorithm and shape; many sizes share one
+  std::uint64_t lookups = 0;
   // The binding used last is looked at first.
   const Key* last_key = nullptr;
   Bound* last = nullptr;

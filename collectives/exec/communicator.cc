@@ -72,7 +72,9 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   const bool direct = direct_out(call);
   const Bindings::Lookup lookup{call, place, direct};
   if (bindings.last != nullptr && Bindings::same(lookup, *bindings.last_key)) return bindings.last;
+  ++bindings.lookups;
   if (const auto found = bindings.all.find(lookup); found != bindings.all.end()) {
+    found->second->used = bindings.lookups;
     bindings.last_key = &found->first;
     bindings.last = found->second.get();
     return bindings.last;
@@ -105,9 +107,14 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   auto planned = bindings.programs.find(plan_name);
   if (planned == bindings.programs.end()) {
     GRADRAIL_ASSIGN(Program made, plan(*planner, shape, rank_));
-    planned = bindings.programs.emplace(plan_name, std::move(made)).first;
+    if (bindings.programs.size() >= Bindings::k_most_programs)
+      bindings.programs.erase(
+          std::min_element(bindings.programs.begin(), bindings.programs.end(),
+                           [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+    planned = bindings.programs.emplace(plan_name, Bindings::Planned{std::move(made)}).first;
   }
-  const Program& program = planned->second;
+  planned->second.used = bindings.lookups;
+  const Program& program = planned->second.program;
 
   const int first_lane = static_cast<int>(place) * k_lanes_a_place;
   auto keys = channels_of(program);
@@ -121,6 +128,8 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
     return channels_.at({key.peer, key.lane + first_lane}).get();
   });
   bound->execution = std::make_unique<Execution>(bound->program);
+  bound->used = bindings.lookups;
+  if (bindings.all.size() >= Bindings::k_most) drop_oldest_binding();
   Bindings::Key key{call.collective,
                     call.count,
                     call.type,
@@ -138,8 +147,35 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   return bindings.last;
 }
 
+void Communicator::drop_oldest_binding() {
+  Bindings& bindings = *bindings_;
+  auto oldest = bindings.all.end();
+  for (auto one = bindings.all.begin(); one != bindings.all.end(); ++one) {
+    const auto in_flight = [&](const Place& place) { return place.bound == one->second.get(); };
+    if (std::any_of(places_.begin(), places_.end(), in_flight)) continue;
+    if (oldest == bindings.all.end() || one->second->used < oldest->second->used) oldest = one;
+  }
+  bindings.last = nullptr;
+  bindings.last_key = nullptr;
+  bindings.all.erase(oldest);  // there is one: fewer calls can be in flight than bindings are kept
+}
+
+std::size_t Communicator::bindings() const { return bindings_->all.size(); }
+
+Result<Communicator::Bound*> Communicator::bound_or_poisoned(const Call& call, std::size_t place, Deadline deadline) {
+  if (failure_) [[unlikely]]
+    return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
+  auto found = bound_for(call, place, deadline);
+  if (found) [[likely]]
+    return found;
+  // A call that was refused touched nothing; a channel that did not open leaves the ranks apart.
+  const Code code = found.error().code;
+  if (code == Code::bad_usage || code == Code::unsupported) return found;
+  return poison(std::move(found).error());
+}
+
 Result<Ran> Communicator::resolve(const Call& call, Deadline deadline) {
-  GRADRAIL_ASSIGN(const Bound* bound, bound_for(call, started_ % places_.size(), deadline));
+  GRADRAIL_ASSIGN(const Bound* bound, bound_or_poisoned(call, started_ % places_.size(), deadline));
   return bound->ran;
 }
 
@@ -165,19 +201,10 @@ Result<void> Communicator::check_memory(const Call& call, const BoundProgram& pr
 }
 
 Result<Communicator::Operation> Communicator::start(const Call& call, Deadline deadline) {
-  if (failure_) [[unlikely]]
-    return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
   const std::size_t place_index = started_ % places_.size();
   Place& place = places_[place_index];
   if (place.bound != nullptr) GRADRAIL_TRY(wait_for(place_index, deadline));
-  auto found = bound_for(call, place_index, deadline);
-  if (!found) [[unlikely]] {
-    // A call that was refused touched nothing; a channel that did not open leaves the ranks apart.
-    const Code code = found.error().code;
-    if (code == Code::bad_usage || code == Code::unsupported) return tl::unexpected<Error>(std::move(found).error());
-    return poison(std::move(found).error());
-  }
-  Bound* const bound = *found;
+  GRADRAIL_ASSIGN(Bound* const bound, bound_or_poisoned(call, place_index, deadline));
   GRADRAIL_TRY(check_memory(call, bound->program));
   if (bound->program.scratch_bytes > place.scratch.size()) {
     place.scratch = Memory();

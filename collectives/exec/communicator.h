@@ -109,7 +109,9 @@ class Communicator {
   // Everyone waits for everyone, over the transports.
   [[nodiscard]] Result<void> barrier(Deadline deadline);
 
-  // What the call comes to, binding it if it was not yet.
+  // Calls that are bound: a bounded number, of which those not called for longest are dropped, to be bound anew.
+  [[nodiscard]] std::size_t bindings() const;
+  // What the call comes to, binding it if it was not yet. Errors as start().
   [[nodiscard]] Result<Ran> resolve(const Call& call, Deadline deadline);
   // Payload bytes sent by this rank so far, by path.
   [[nodiscard]] Traffic traffic() const;
@@ -127,6 +129,9 @@ class Communicator {
   [[nodiscard]] static bool direct_out(const Call& call);
   [[nodiscard]] Question question_of(const Call& call) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
+  // bound_for() where an error that parts the ranks poisons, as one of starting does.
+  [[nodiscard]] Result<Bound*> bound_or_poisoned(const Call& call, std::size_t place, Deadline deadline);
+  void drop_oldest_binding();
   [[nodiscard]] Result<void> open_channels(std::span<const ChannelKey> keys, Deadline deadline);
   [[nodiscard]] Result<void> check_memory(const Call& call, const BoundProgram& program) const;
   bool progress();

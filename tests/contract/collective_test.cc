@@ -259,6 +259,27 @@ TEST_P(EveryTransport, RefusesABufferThatIsTooSmall) {
   EXPECT_EQ(result.error().code, Code::bad_usage);
 }
 
+// More kinds of calls than are kept bound, the first ones again at the end.
+TEST_P(EveryTransport, ForgetsWhatWasNotCalledForLong) {
+  Ranks ranks(2, GetParam(), "", 0, 2);
+  ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+    std::size_t most = 0;
+    for (const std::uint64_t round : {0, 1})
+      for (std::uint64_t count = 1; count <= 600; ++count) {
+        Call call;
+        call.count = count;
+        call.type = Type::i32;
+        call.algorithm = count % 2 == 0 ? "ring" : "recursive_doubling";
+        GRADRAIL_ASSIGN(const auto wrong, run_checked(communicator, call, false, round * 1000 + count));
+        if (wrong != 0) return fail(Code::malformed, "a sum is wrong");
+        if (communicator.bindings() < most) return fail(Code::malformed, "more was forgotten than had to be");
+        most = communicator.bindings();
+      }
+    if (most >= 600) return fail(Code::malformed, "everything is kept");
+    return communicator.barrier(soon());
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Over, EveryTransport, testing::ValuesIn(transports()),
                          [](const auto& instance) { return instance.param; });
 
@@ -287,6 +308,27 @@ TEST(LargeAllreduce, IsRightInAnyMixtureOfMemory) {
     });
   }
 }
+
+// In one process nobody has to come: local is not among these.
+class BetweenProcesses : public testing::TestWithParam<const char*> {};
+
+TEST_P(BetweenProcesses, IsPoisonedWhereNobodyComesToConnect) {
+  Ranks ranks(2, GetParam());
+  Call call;
+  call.count = 1000;
+  const auto resolved = ranks[0].resolve(call, Deadline::after(Seconds(0.2)));  // rank 1 does nothing
+  ASSERT_FALSE(resolved);
+  EXPECT_EQ(resolved.error().code, Code::timed_out);
+  const auto again = ranks[0].resolve(call, soon());
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code, Code::poisoned);
+  const auto called = ranks[0].barrier(soon());
+  ASSERT_FALSE(called);
+  EXPECT_EQ(called.error().code, Code::poisoned);
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, BetweenProcesses, testing::Values("shm", "tcp"),
+                         [](const auto& instance) { return std::string(instance.param); });
 
 // Hosts imitated on one machine: another transport between them.
 TEST(Hierarchical, RunsAnyAlgorithmInsideAndBetweenHosts) {
