@@ -11,20 +11,25 @@
 
 #include "transports/base/check.h"
 #include "transports/bootstrap/report.h"
+#include "transports/bootstrap/star_frames.h"
 #include "transports/handshake.h"
 #include "transports/socket.h"
 
 namespace gradrail {
 namespace {
 
+using star::body_of;
+using star::error_in;
+using star::frame_of;
+using star::Hello;
+using star::Kind;
+using star::receive;
+
 constexpr std::string_view k_purpose = "rendezvous";
 constexpr std::size_t k_most_hello_bytes = 4096;
-constexpr std::size_t k_most_frame_bytes = 1u << 30;  // from a proven peer of this job
 // How much longer than its own deadline a rank waits for rank 0 to name the culprit.
 constexpr Seconds k_sentence_grace{1.5};
 constexpr Seconds k_watch{0.5};  // how often strangers' handshakes are timed out while nothing else happens
-
-enum class Kind : std::uint8_t { gather, broadcast, failed };
 
 std::string list_of(std::span<const int> ranks) {
   constexpr std::size_t k_most_named = 16;
@@ -36,82 +41,6 @@ std::string list_of(std::span<const int> ranks) {
   }
   if (named < ranks.size()) text += fmt::format(" and {} more", ranks.size() - named);
   return text;
-}
-
-struct Hello {
-  std::string build_id;
-  int rank = 0;
-  int ranks = 0;
-  long pid = 0;
-  std::string host;
-};
-
-Bytes encode(const Hello& hello) {
-  ByteWriter out;
-  out.put_string(hello.build_id);
-  out.put(static_cast<std::int32_t>(hello.rank));
-  out.put(static_cast<std::int32_t>(hello.ranks));
-  out.put(static_cast<std::int64_t>(hello.pid));
-  out.put_string(hello.host);
-  return std::move(out).take();
-}
-
-std::optional<Hello> decode_hello(std::span<const std::byte> bytes) {
-  ByteReader in(bytes);
-  Hello hello;
-  hello.build_id = in.get_string();
-  hello.rank = in.get<std::int32_t>();
-  hello.ranks = in.get<std::int32_t>();
-  hello.pid = static_cast<long>(in.get<std::int64_t>());
-  hello.host = in.get_string();
-  if (!in.ok() || in.left() != 0) return std::nullopt;
-  return hello;
-}
-
-// A frame: kind, number of the operation, body.
-Bytes frame_of(Kind kind, std::uint64_t op, std::span<const std::byte> body) {
-  ByteWriter out;
-  out.put(static_cast<std::uint8_t>(kind));
-  out.put(op);
-  out.put_bytes(body);
-  return std::move(out).take();
-}
-
-Bytes body_of(const Error& error) {
-  ByteWriter out;
-  out.put(static_cast<std::uint8_t>(error.code));
-  out.put(static_cast<std::int32_t>(error.peer));
-  out.put_string(error.message);
-  return std::move(out).take();
-}
-
-Error error_in(std::span<const std::byte> body) {
-  ByteReader in(body);
-  const auto code = in.get<std::uint8_t>();
-  const auto peer = in.get<std::int32_t>();
-  auto message = in.get_string();
-  if (!in.ok() || code > static_cast<std::uint8_t>(Code::poisoned))
-    return {Code::malformed, "a failure was announced in bytes that do not parse", Error::k_no_peer, 0};
-  return {static_cast<Code>(code), std::move(message), peer, 0};
-}
-
-struct Frame {
-  Kind kind = Kind::failed;
-  std::uint64_t op = 0;
-  Bytes bytes;
-  [[nodiscard]] std::span<const std::byte> body() const { return std::span(bytes).subspan(9); }
-};
-
-Result<Frame> receive(int fd, Deadline deadline) {
-  Frame frame;
-  GRADRAIL_ASSIGN(frame.bytes, receive_frame(fd, k_most_frame_bytes, deadline));
-  ByteReader in(frame.bytes);
-  const auto kind = in.get<std::uint8_t>();
-  frame.op = in.get<std::uint64_t>();
-  if (!in.ok() || kind > static_cast<std::uint8_t>(Kind::failed))
-    return fail(Code::malformed, "bytes on the control channel do not parse");
-  frame.kind = static_cast<Kind>(kind);
-  return frame;
 }
 
 class Star final : public Bootstrap {
@@ -238,7 +167,7 @@ Result<void> Star::meet_everyone() {
 
 // At rank 0: one who has proven the secret.
 Result<void> Star::admit(Acceptor::Accepted accepted) {
-  const auto hello = decode_hello(accepted.hello);
+  const auto hello = star::decode_hello(accepted.hello);
   const auto refuse = [&](std::string why) {
     auto error = fails({Code::refused, std::move(why), hello ? hello->rank : Error::k_no_peer, 0});
     const auto frame = frame_of(Kind::failed, op_, body_of(error.value()));
@@ -273,7 +202,7 @@ Result<void> Star::admit(Acceptor::Accepted accepted) {
 
 Result<void> Star::meet_rank_0() {
   GRADRAIL_CHECK(!meetings_.empty());
-  const auto hello = encode(link(rank_).who);
+  const auto hello = star::encode(link(rank_).who);
   // With several addresses of rank 0, one that leads nowhere (another network, a bridge that every host has) must not
   // keep us from trying the next.
   const bool only_one = meetings_.size() == 1;
