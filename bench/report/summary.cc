@@ -127,8 +127,9 @@ std::optional<Bound> shared_memory_bound(const Point& point, const Limits& limit
       point.bytes < k_least_bound_bytes)
     return std::nullopt;
   return Bound{
-      point, traffic_bytes / (limits.memory_gbs * 1e3), traffic_bytes <= static_cast<double>(cache_bytes),
-      fmt::format("all {} ranks' buffers are read once and written once, {:.3g} GB", point.ranks, traffic_bytes / 1e9)};
+      point, traffic_bytes / (limits.memory_gbs * 1e3),
+      fmt::format("all {} ranks' buffers are read once and written once, {:.3g} GB", point.ranks, traffic_bytes / 1e9),
+      traffic_bytes <= static_cast<double>(cache_bytes)};
 }
 
 std::string summary(std::span<const Choice> choices, std::span<const Point> points, const Limits& limits,

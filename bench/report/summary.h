@@ -14,8 +14,8 @@ namespace gradrail {
 struct Bound {
   Point of;  // the case; its algorithm and figures do not matter
   double least_us = 0;
-  bool in_cache = false;  // caches may hold it all: it can be beaten, and is a measure rather than a limit
   std::string because;    // "all 4 ranks' buffers are read once and written once, 2.15 GB"
+  bool in_cache = false;  // caches may hold it all: it can be beaten, and is a measure rather than a limit
 };
 
 // An n-rank allreduce of S bytes in one host's memory reads n inputs and writes n outputs: 2nS bytes at the measured
