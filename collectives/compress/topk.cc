@@ -1,0 +1,96 @@
+// Top-k: the values of largest size, exactly or by a threshold from a sample.
+//
+// Source: Aji and Heafield, "Sparse communication for distributed gradient descent" (EMNLP 2017), section 3; the
+// sampled threshold is DGC's, Lin et al., "Deep gradient compression" (ICLR 2018), section 3.1. Wants error feedback
+// (`topk:0.01+ef`) or momentum correction.
+// Wire: 16 bytes of header, then pairs as in sparse.h; at most 24 + 8 bytes a pair. The size depends on the data. May
+// not be summed as it is: merge_sparse() sums pairs. Error: what is sent is exact; what is not is no larger than what
+// is (exact selection). The number of values sent is the ratio of the count, rounded, and at least 1; with `:sampled`
+// between nine and eleven tenths of it. Encoding what was decoded changes nothing. NaN, infinity: larger than all
+// numbers, and so carried as they are, as many as there is room for; reported.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "collectives/compress/codec.h"
+#include "collectives/compress/message.h"
+#include "collectives/compress/select.h"
+#include "collectives/compress/sparse.h"
+
+namespace gradrail {
+namespace {
+
+class TopK final : public Codec {
+ public:
+  TopK(double ratio, bool sampled)
+      : ratio_(ratio), sampled_(sampled), name_(fmt::format("topk:{}{}", shortest(ratio), sampled ? ":sampled" : "")) {}
+
+  [[nodiscard]] std::string name() const override { return name_; }
+  [[nodiscard]] CodecTraits traits() const override { return {.sparse = true}; }
+  [[nodiscard]] std::size_t max_bytes(std::size_t count) const override {
+    const std::size_t wanted = wanted_of(count);
+    return sparse_max_bytes(sampled_ ? std::min(count, wanted + wanted / 10 + 1) : wanted);
+  }
+  [[nodiscard]] double ratio() const override { return ratio_; }
+  bool set_ratio(double ratio) override {
+    ratio_ = ratio;
+    return true;
+  }
+
+  [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to, const Origin&) override {
+    GRADRAIL_TRY(expect_room(to, max_bytes(from.size()), name_));
+    if (from.size() > 0xFFFFFFFFu) {
+      return fail(Code::unsupported,
+                  fmt::format("{}: a tensor of {} values is too long for 32-bit indices; cut it", name_, from.size()));
+    }
+    if (sampled_) {
+      selection_.sampled(from, wanted_of(from.size()));
+    } else {
+      selection_.exact(from, wanted_of(from.size()));
+    }
+    return Encoded{write_sparse(selection_.pairs(), from.size(), to), selection_.non_finite()};
+  }
+
+ private:
+  [[nodiscard]] std::size_t wanted_of(std::size_t count) const {
+    const auto wanted = static_cast<std::size_t>(std::llround(ratio_ * static_cast<double>(count)));
+    return std::min(count, std::max<std::size_t>(wanted, 1));
+  }
+
+  [[nodiscard]] Result<void> apply(std::span<const std::byte> message, std::span<float> to, Apply how) const override {
+    GRADRAIL_ASSIGN(const SparseMessage open, open_sparse(message, to.size(), name_));
+    std::vector<std::uint32_t> indices(open.pairs);
+    GRADRAIL_TRY(read_indices(open, indices, name_));
+    if (how == Apply::store) std::fill(to.begin(), to.end(), 0.0f);
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      const float value = sparse_value(open, i);
+      float& at = to[indices[i]];
+      at = how == Apply::store ? value : how == Apply::add ? at + value : at - value;
+    }
+    return {};
+  }
+
+  double ratio_;
+  bool sampled_;
+  std::string name_;
+  Selection selection_;
+};
+
+Result<std::unique_ptr<Codec>> make_topk(Parameters parameters, TensorShape) {
+  GRADRAIL_TRY(expect_parameters("topk", parameters, 1, 2));
+  GRADRAIL_ASSIGN(const double ratio, parse_ratio("topk", parameters[0]));
+  if (parameters.size() == 2 && parameters[1] != "sampled" && parameters[1] != "exact") {
+    return fail(Code::bad_usage,
+                fmt::format("'{}' is no way of choosing in topk; there are exact and sampled", parameters[1]));
+  }
+  return std::make_unique<TopK>(ratio, parameters.size() == 2 && parameters[1] == "sampled");
+}
+
+}  // namespace
+
+extern const CodecKind k_topk_codec;
+const CodecKind k_topk_codec{"topk", ":RATIO[:exact|sampled]", "the largest values and their indices", "topk:0.01",
+                             make_topk};
+
+}  // namespace gradrail
