@@ -1,0 +1,259 @@
+// How close the codecs come to what memory gives, on one core: 64 MiB of gradient, far beyond the caches.
+//
+// Three limits are measured in turn with each codec, so that all meet the same phase of the machine: reading (sums of
+// 64 MiB), copying (64 MiB to elsewhere: memcpy or a plain loop, whichever is faster), and updating (adding to 64 MiB
+// in place). A codec's limit is the time those need for the bytes that it touches: encoding r bytes to w bytes is a
+// copy of w bytes and the reading of the other r - w; decode-add of w bytes is an update of 64 MiB and the reading of w
+// bytes. of_limit is the ratio of the medians, 1 being the limit; of_read compares 64 MiB over the codec's time with
+// reading. bytes_per_second counts the gradient's 64 MiB.
+#include "collectives/compress/codec.h"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "collectives/compress/select.h"
+#include "collectives/compress/sparse.h"
+
+namespace gradrail {
+namespace {
+
+constexpr std::size_t k_count = std::size_t{16} << 20;
+constexpr double k_bytes = 4.0 * static_cast<double>(k_count);
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__)
+#define GRADRAIL_CLONES __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
+#else
+#define GRADRAIL_CLONES __attribute__((noinline))
+#endif
+
+GRADRAIL_CLONES std::uint64_t stream_read(const std::uint64_t* a, std::size_t count) {
+  std::uint64_t sums[32] = {};
+  for (std::size_t i = 0; i + 32 <= count; i += 32) {
+    for (std::size_t j = 0; j < 32; ++j) sums[j] += a[i + j];
+  }
+  return std::accumulate(std::begin(sums), std::end(sums), std::uint64_t{0});
+}
+GRADRAIL_CLONES void stream_copy(std::uint64_t* to, const std::uint64_t* from, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) to[i] = from[i] + 1;  // so that it becomes no call of memcpy
+}
+GRADRAIL_CLONES void stream_update(std::uint64_t* to, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) to[i] += 3;
+}
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+template <class T>
+using Memory = std::unique_ptr<T[], Free>;
+
+// Page-aligned and touched.
+template <class T>
+Memory<T> make_memory(std::size_t count) {
+  const std::size_t bytes = (count * sizeof(T) + 4095) / 4096 * 4096;
+  auto* memory = static_cast<T*>(std::aligned_alloc(4096, bytes));
+  std::memset(static_cast<void*>(memory), 0, bytes);
+  return Memory<T>(memory);
+}
+
+// Normal numbers of slowly changing size, as gradients of different layers are; the same at every run.
+std::span<const float> gradient() {
+  static const auto values = [] {
+    auto out = make_memory<float>(k_count);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> some(1 << 18);
+    for (float& value : some) value = normal(random);
+    std::uint32_t state = 7;
+    for (std::size_t i = 0; i < k_count; ++i) {
+      state = state * 1664525u + 1013904223u;
+      const float size = 1e-3f * (1.5f + std::sin(static_cast<float>(i >> 16)));
+      out[i] = some[state >> 14] * size;
+    }
+    return out;
+  }();
+  return {values.get(), k_count};
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+double seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Times of one pass over 64 MiB.
+class Limits {
+ public:
+  void measure() {
+    auto* const a = reinterpret_cast<std::uint64_t*>(a_.get());
+    auto* const b = reinterpret_cast<std::uint64_t*>(b_.get());
+    constexpr std::size_t k_words = k_count / 2;
+    read_.push_back(seconds([&] { benchmark::DoNotOptimize(stream_read(a, k_words)); }));
+    memcpy_.push_back(seconds([&] { std::memcpy(b, a, k_words * 8); }));
+    loop_.push_back(seconds([&] { stream_copy(b, a, k_words); }));
+    update_.push_back(seconds([&] { stream_update(b, k_words); }));
+  }
+  [[nodiscard]] double read() const { return median(read_); }
+  [[nodiscard]] double copy() const { return std::min(median(memcpy_), median(loop_)); }
+  [[nodiscard]] double update() const { return median(update_); }
+
+ private:
+  Memory<float> a_ = make_memory<float>(k_count), b_ = make_memory<float>(k_count);
+  std::vector<double> read_, memcpy_, loop_, update_;
+};
+
+benchmark::Counter rate(double bytes_per_second) {
+  return {bytes_per_second, benchmark::Counter::kDefaults, benchmark::Counter::kIs1000};
+}
+
+void report(benchmark::State& state, const Limits& limits, double time, double limit) {
+  state.counters["read"] = rate(k_bytes / limits.read());
+  state.counters["copy"] = rate(2 * k_bytes / limits.copy());
+  state.counters["update"] = rate(2 * k_bytes / limits.update());
+  state.counters["of_limit"] = limit / time;
+  state.counters["of_read"] = limits.read() / time;
+  state.SetBytesProcessed(static_cast<std::int64_t>(k_bytes) * state.iterations());
+}
+
+void encode(benchmark::State& state, const std::string& name) {
+  const auto codec = make_codec(name).value();
+  const auto from = gradient();
+  const std::size_t room = codec->max_bytes(from.size());
+  const auto message = make_memory<std::byte>(room);
+  Limits limits;
+  std::vector<double> times;
+  double bytes = 0;
+  std::uint64_t step = 0;
+  for (auto _ : state) {
+    limits.measure();
+    times.push_back(seconds([&] {
+      bytes =
+          static_cast<double>(codec->encode(from, {message.get(), room}, {.seed = 1, .step = step++}).value().bytes);
+    }));
+    state.SetIterationTime(times.back());
+  }
+  const double share = bytes / k_bytes;
+  report(state, limits, median(times), share * limits.copy() + (1 - share) * limits.read());
+  state.counters["ratio"] = k_bytes / bytes;
+}
+
+void decode_add(benchmark::State& state, const std::string& name) {
+  const auto codec = make_codec(name).value();
+  const auto from = gradient();
+  const std::size_t room = codec->max_bytes(from.size());
+  const auto message = make_memory<std::byte>(room);
+  const std::size_t bytes = codec->encode(from, {message.get(), room}, {.seed = 1}).value().bytes;
+  const auto to = make_memory<float>(k_count);
+  Limits limits;
+  std::vector<double> times;
+  for (auto _ : state) {
+    limits.measure();
+    times.push_back(seconds([&] {
+      if (!codec->decode_add({message.get(), bytes}, {to.get(), k_count})) state.SkipWithError("decoding failed");
+    }));
+    state.SetIterationTime(times.back());
+  }
+  report(state, limits, median(times), limits.update() + static_cast<double>(bytes) / k_bytes * limits.read());
+}
+
+// Choosing 1 % by size; and std::nth_element over indices, which is what one would write.
+void choose(benchmark::State& state, bool sampled) {
+  const auto from = gradient();
+  constexpr std::size_t k_wanted = k_count / 100;
+  Selection selection;
+  Limits limits;
+  std::vector<double> times;
+  for (auto _ : state) {
+    limits.measure();
+    times.push_back(seconds([&] { sampled ? selection.sampled(from, k_wanted) : selection.exact(from, k_wanted); }));
+    state.SetIterationTime(times.back());
+  }
+  report(state, limits, median(times), limits.read());
+  state.counters["kept"] = static_cast<double>(selection.pairs().size()) / static_cast<double>(k_wanted);
+}
+
+void nth_element(benchmark::State& state) {
+  const auto from = gradient();
+  constexpr std::ptrdiff_t k_wanted = k_count / 100;
+  std::vector<std::uint32_t> order(k_count);
+  Selection selection;
+  std::vector<double> times, ours;
+  for (auto _ : state) {
+    std::iota(order.begin(), order.end(), 0u);
+    times.push_back(seconds([&] {
+      std::nth_element(order.begin(), order.begin() + k_wanted, order.end(),
+                       [&](std::uint32_t a, std::uint32_t b) { return std::fabs(from[a]) > std::fabs(from[b]); });
+    }));
+    ours.push_back(seconds([&] { selection.exact(from, k_wanted); }));
+    state.SetIterationTime(times.back());
+  }
+  state.counters["times_of_exact"] = median(times) / median(ours);
+}
+
+// Two sparse vectors with 2 % of the places each; pairs that go in, a second.
+void merge(benchmark::State& state) {
+  struct Pairs {
+    std::vector<std::uint32_t> indices;
+    std::vector<float> values;
+  };
+  const auto draw = [](std::uint32_t seed) {
+    Pairs out;
+    std::mt19937 random(seed);
+    for (std::uint32_t i = 0; i < k_count; ++i) {
+      if (random() % 50 != 0) continue;
+      out.indices.push_back(i);
+      out.values.push_back(1.0f);
+    }
+    return out;
+  };
+  const Pairs a = draw(1), b = draw(2);
+  std::vector<std::uint32_t> indices(a.indices.size() + b.indices.size());
+  std::vector<float> values(indices.size());
+  std::vector<double> times;
+  for (auto _ : state) {
+    times.push_back(seconds([&] {
+      benchmark::DoNotOptimize(
+          merge_sparse({a.indices, a.values}, {b.indices, b.values}, indices.data(), values.data()));
+    }));
+    state.SetIterationTime(times.back());
+  }
+  state.counters["pairs"] = rate(static_cast<double>(indices.size()) / median(times));
+}
+
+void name_all() {
+  const auto add = [](const std::string& name, auto... arguments) {
+    benchmark::RegisterBenchmark(name.c_str(), arguments...)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond)
+        ->MinTime(0.1);
+  };
+  for (const char* name :
+       {"bf16", "fp16", "int8", "int4", "fp8:e4m3", "fp8:e5m2", "signsgd", "onebit", "qsgd:4", "qsgd:8:max", "terngrad",
+        "topk:0.01", "topk:0.01:sampled", "topk:0.01+ef", "int8+ef", "randomk:0.01", "powersgd:4"}) {
+    add(std::string("encode/") + name, encode, std::string(name));
+    add(std::string("decode_add/") + name, decode_add, std::string(name));
+  }
+  add("choose/exact", choose, false);
+  add("choose/sampled", choose, true);
+  add("choose/nth_element", nth_element);
+  add("merge/2%+2%", merge);
+}
+
+const bool k_named = (name_all(), true);
+
+}  // namespace
+}  // namespace gradrail
