@@ -182,8 +182,8 @@ HWY_INLINE U32 code_row(const float* x, const Scaled& by, const U32* words, std:
   }
 }
 
-// What encode_group() asks the memory for while it works: a group so many values ahead of its own, because hardware
-// does not look past the end of a page.
+// Where little is computed, memory is asked for a group so many values ahead, because hardware does not look past the
+// end of a page. Where scales are made it cost more than it gave.
 constexpr std::size_t k_ahead = 1024;
 
 template <class Code>
@@ -289,7 +289,9 @@ bool encode_blocks(const BlockFormat& format, const float* from, std::size_t cou
     const Scaled by{hn::Set(d, steps.pre), hn::Set(d, steps.factor), hn::Set(d, format.levels)};
     const float* const next = from + at + std::max<std::size_t>(format.block, k_ahead);
     for (std::size_t i = 0; i < groups; ++i, ++group, out += k_group / 8 * Code::bits) {
-      for (std::size_t line = 0; line < k_group; line += 16) hwy::Prefetch(next + i * k_group + line);
+      if (format.scaling == Scaling::none) {
+        for (std::size_t line = 0; line < k_group; line += 16) hwy::Prefetch(next + i * k_group + line);
+      }
       encode_group<Code>(x + i * k_group, out, by, key, group);
     }
   }
