@@ -1,8 +1,9 @@
 // What is kept of a measurement: plain values, one for each kind of line in a results file (results/schema.json is the
-// binding description; store.h writes and reads it). A file holds one Run first, then Points, Limits and Choices in the
-// order in which they came to be known. Everything is text and numbers: this header knows no transport, no algorithm
-// and no JSON library. A key added later becomes a std::optional here, so that older files still read; readers skip
-// keys and kinds that they do not know. Units are in the names; GB/s are decimal; sizes are bytes.
+// binding description; store.h writes and reads it). A file holds one Run first, then Points, Limits, Choices,
+// PeerRecords and Comparisons in the order in which they came to be known. Everything is text and numbers: this header
+// knows no transport, no algorithm and no JSON library. A key added later becomes a std::optional here, so that older
+// files still read; readers skip keys and kinds that they do not know. Units are in the names; GB/s are decimal; sizes
+// are bytes.
 #pragma once
 
 #include <array>
@@ -132,6 +133,41 @@ struct Choice {
   std::string runner_up;   // empty if there was none
 };
 
-using Record = std::variant<Run, Point, Limits, Choice>;
+// Another library that was measured beside ours, in one configuration: its points have this library and, as their
+// algorithm, this configuration.
+struct PeerRecord {
+  std::string library;
+  std::string configuration;
+  std::string transport;  // of ours that it is compared with
+  int ranks = 0;
+  std::string version;
+  std::string command;               // how its ranks were started, names without folders
+  std::string environment;           // what was set for them: "NAME=value NAME=value"
+  std::optional<std::string> error;  // why it could not be started
+};
+
+// Ours under auto against the best of the others at one size.
+struct Comparison {
+  std::string collective;
+  std::string transport;
+  std::string topology;
+  int ranks = 0;
+  std::string type;
+  std::string op;  // empty where nothing is reduced
+  std::int64_t bytes = 0;
+  bool in_place = false;
+  std::string buffers;  // ours; the peer's are plain
+  std::string cache;
+  std::string phase;
+  std::string algorithm;  // what auto chose
+  double ours_us = 0;     // medians
+  std::string peer;       // library
+  std::string configuration;
+  double peer_us = 0;
+  double ratio = 1;                   // peer_us / ours_us: above 1 where ours is faster
+  std::array<double, 2> ci = {0, 0};  // 95 % interval of the ratio
+};
+
+using Record = std::variant<Run, Point, Limits, Choice, PeerRecord, Comparison>;
 
 }  // namespace gradrail

@@ -135,6 +135,40 @@ void choice_fields(Visit& visit, T& choice) {
 }
 
 template <class Visit, class T>
+void peer_fields(Visit& visit, T& peer) {
+  visit.need("library", peer.library);
+  visit.need("configuration", peer.configuration);
+  visit.may("transport", peer.transport);
+  visit.may("ranks", peer.ranks);
+  visit.may("version", peer.version);
+  visit.may("command", peer.command);
+  visit.may("environment", peer.environment);
+  visit.if_set("error", peer.error);
+}
+
+template <class Visit, class T>
+void comparison_fields(Visit& visit, T& comparison) {
+  visit.may("collective", comparison.collective);
+  visit.may("transport", comparison.transport);
+  visit.may("topology", comparison.topology);
+  visit.may("ranks", comparison.ranks);
+  visit.may("type", comparison.type);
+  visit.may("op", comparison.op);
+  visit.need("bytes", comparison.bytes);
+  visit.may("in_place", comparison.in_place);
+  visit.may("buffers", comparison.buffers);
+  visit.may("cache", comparison.cache);
+  visit.may("phase", comparison.phase);
+  visit.need("algorithm", comparison.algorithm);
+  visit.need("ours_us", comparison.ours_us);
+  visit.need("peer", comparison.peer);
+  visit.need("configuration", comparison.configuration);
+  visit.need("peer_us", comparison.peer_us);
+  visit.need("ratio", comparison.ratio);
+  visit.may("ci", comparison.ci);
+}
+
+template <class Visit, class T>
 void fields_of(Visit& visit, T& value) {
   using Plain = std::remove_const_t<T>;
   if constexpr (std::is_same_v<Plain, Machine>)
@@ -151,6 +185,10 @@ void fields_of(Visit& visit, T& value) {
     point_fields(visit, value);
   else if constexpr (std::is_same_v<Plain, Limits>)
     limits_fields(visit, value);
+  else if constexpr (std::is_same_v<Plain, PeerRecord>)
+    peer_fields(visit, value);
+  else if constexpr (std::is_same_v<Plain, Comparison>)
+    comparison_fields(visit, value);
   else
     choice_fields(visit, value);
 }
@@ -169,6 +207,10 @@ template <>
 constexpr std::string_view k_kind<Limits> = "limits";
 template <>
 constexpr std::string_view k_kind<Choice> = "choice";
+template <>
+constexpr std::string_view k_kind<PeerRecord> = "peer";
+template <>
+constexpr std::string_view k_kind<Comparison> = "comparison";
 
 // --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -392,6 +434,8 @@ Result<std::optional<Record>> parse_record(std::string_view line) {
   if (kind == k_kind<Point>) return read_kind<Point>(in);
   if (kind == k_kind<Limits>) return read_kind<Limits>(in);
   if (kind == k_kind<Choice>) return read_kind<Choice>(in);
+  if (kind == k_kind<PeerRecord>) return read_kind<PeerRecord>(in);
+  if (kind == k_kind<Comparison>) return read_kind<Comparison>(in);
   return std::optional<Record>();
 }
 

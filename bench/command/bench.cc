@@ -13,6 +13,9 @@
 #include "bench/command/outputs.h"
 #include "bench/measure/machine.h"
 #include "bench/measure/selectors.h"
+#include "bench/peers/configurations.h"
+#include "bench/report/against.h"
+#include "bench/report/against_chart.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
 #include "bench/report/csv.h"
@@ -32,6 +35,7 @@ struct BenchTexts {
   std::string csv;
   std::string trace;
   std::string svg;
+  std::string against;
 
   [[nodiscard]] std::array<Output, 4> outputs() const {
     return {{{"--json", &measuring.json, true}, {"--csv", &csv, true}, {"--trace", &trace}, {"--svg", &svg}}};
@@ -96,6 +100,10 @@ class Reporter : public SweepListener {
       if (json_) GRADRAIL_TRY(json_->write(choice));
       choices_.push_back(choice);
     }
+    for (const Comparison& comparison : compare_with_peers(points)) {
+      if (json_) GRADRAIL_TRY(json_->write(comparison));
+      comparisons_.push_back(comparison);
+    }
     return say({});
   }
 
@@ -131,6 +139,12 @@ class Reporter : public SweepListener {
     if (std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return;
     progress_.clear();
     fmt::print("# over {}, auto is answered by {}\n", group.transport_name(), selector.describe());
+  }
+
+  void peer(const PeerRecord& peer) override {
+    progress_.clear();
+    fmt::print("# against {} {}: {}\n", peer.library, peer.configuration, peer.error ? *peer.error : peer.version);
+    if (json_) (void)json_->write(peer);
   }
 
   void next(double fraction_done, const std::string& what) override { progress_.update(fraction_done, what); }
@@ -170,6 +184,10 @@ class Reporter : public SweepListener {
       }
     }
     fmt::print("{}", with_newline(summary(choices_, points_, limits, bounds)));
+    if (!options_.against.empty())
+      fmt::print("{}", comparisons_.empty()
+                           ? "# Against the best peer: nothing could be compared; the rows above say why\n"
+                           : against_table(comparisons_));
     if (trace_) GRADRAIL_TRY(trace_->finish());
     if (!texts_.svg.empty()) GRADRAIL_TRY(draw());
     for (const Output& output : texts_.outputs())
@@ -193,6 +211,7 @@ class Reporter : public SweepListener {
     for (const auto& pair : options.transports)
       table.transport_width =
           std::max(table.transport_width, static_cast<int>(pair.inner.size() + pair.outer.size()) + 1);
+    if (!options.against.empty()) table.algorithm_width = 30;  // "openmpi:ob1,recursive_doubling"
     // "hierarchical" is the longest name of its own; what auto chose stands behind it.
     for (const std::string& name : options.algorithms)
       table.algorithm_width = std::max(table.algorithm_width, name == "auto" ? 23 : static_cast<int>(name.size()));
@@ -212,6 +231,10 @@ class Reporter : public SweepListener {
     for (const Point& point : points_)
       if (point.collective == first) shown.push_back(point);
     GRADRAIL_ASSIGN(auto file, OutputFile::create(texts_.svg));
+    if (!options_.against.empty()) {
+      chart.title += " against other libraries";
+      return file.write(against_svg(comparisons_, chart));
+    }
     return file.write(chart_svg(shown, chart));
   }
 
@@ -227,17 +250,36 @@ class Reporter : public SweepListener {
   std::vector<Point> points_;
   std::vector<Bound> bounds_;  // by bare sockets
   std::vector<Choice> choices_;
+  std::vector<Comparison> comparisons_;
   std::vector<Limits> limits_;
   bool wrong_ = false;
 };
 
+// What is compared with others is what a user gets: auto, and whatever else was named.
+std::string with_auto(const std::string& algorithms) {
+  if (algorithms == AxisTexts().algorithms) return "auto";
+  return ("," + algorithms + ",").find(",auto,") == std::string::npos ? "auto," + algorithms : algorithms;
+}
+
+Result<void> take_peers(const std::string& text, const Bootstrap& bootstrap, SweepOptions& options) {
+  if (bootstrap.origin() != "launcher")
+    return fail(Code::bad_usage,
+                "--against starts other libraries' ranks on this host, and needs ours to be started by "
+                "gradrail as well: without mpirun, srun or torchrun, with -n");
+  options.runner_folder = runner_folder();
+  GRADRAIL_ASSIGN(options.against, parse_peers(text, options.runner_folder));
+  return {};
+}
+
 Result<void> bench(MeasuringRank& rank, const BenchTexts& texts) {
   Bootstrap& bootstrap = rank.bootstrap;
   GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.measuring.axes, bootstrap.ranks()));
+  if (!texts.against.empty()) GRADRAIL_TRY(take_peers(texts.against, bootstrap, options));
   options.trace = !texts.trace.empty();
   options.table_name = texts.table.path;
   GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine, options.rules.timeout));
   options.cores = rank.placement.cores;
+  options.cpus = rank.placement.cpus;
   options.bind = rank.placement.bind;
   if (bootstrap.rank() != 0) return run_sweep(bootstrap, options, nullptr);
   Reporter reporter(options, texts, rank.run, bootstrap.origin());
@@ -262,12 +304,21 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                   "A table from other hardware: refuse, or warn and use it")
       ->group(what)
       ->capture_default_str();
+  app->add_option(
+         "--against", texts->against,
+         "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, ucc, nccl, or all "
+         "that were found; ours is then auto")
+      ->group(what);
   const std::string where = "Where results go";
   app->add_option("--csv", texts->csv, "One row a point; - for standard output")->group(where);
   app->add_option("--trace", texts->trace, "Chrome/Perfetto trace of one call of each point")->group(where);
-  app->add_option("--svg", texts->svg, "A chart of time and bus bandwidth by size")->group(where);
+  app->add_option("--svg", texts->svg,
+                  "A chart of time and bus bandwidth by size; with --against, of how much faster ours is")
+      ->group(where);
   return {app, [texts, argv] {
+            if (!texts->against.empty()) texts->measuring.axes.algorithms = with_auto(texts->measuring.axes.algorithms);
             const auto before = [&](int ranks) -> Result<void> {
+              if (!texts->against.empty()) GRADRAIL_TRY(parse_peers(texts->against, runner_folder()));
               GRADRAIL_TRY(parse_axes(texts->measuring.axes, ranks));
               GRADRAIL_TRY(open_table(texts->table, describe_machine(), false));
               return can_write(texts->outputs());

@@ -19,6 +19,7 @@ constexpr int k_largest_batch = 2000;
 constexpr int k_fewest_samples = 8;
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
+constexpr Seconds k_longest_turn{60};         // of a contender, beyond what every operation may take
 constexpr std::uint64_t k_most_cases = 4096;  // of a block, as far as the seeds of their data go
 
 double microseconds_since(Clock::time_point begin) {
@@ -42,9 +43,20 @@ std::string main_path(const Traffic& sent) {
 class Block {
  public:
   Block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers, const std::vector<Call>& cases,
-        const MeasureRules& rules)
-      : bootstrap_(bootstrap), communicator_(communicator), buffers_(buffers), cases_(cases), rules_(rules) {
-    outcomes_.resize(cases.size());
+        const MeasureRules& rules, const Contenders& contenders)
+      : bootstrap_(bootstrap),
+        communicator_(communicator),
+        buffers_(buffers),
+        cases_(cases),
+        rules_(rules),
+        contenders_(contenders) {
+    const std::size_t all = cases.size() + contenders.size();
+    outcomes_.resize(all);
+    estimates_us_.resize(all);
+    barriers_us_.resize(all);
+    sent_.resize(all);
+    samples_.resize(all);
+    wanted_.resize(all);
     double touched = 0;
     for (const Call& call : cases)
       touched =
@@ -56,6 +68,7 @@ class Block {
 
   Result<std::vector<Outcome>> run() {
     for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
+    GRADRAIL_TRY(prepare_contenders());
     GRADRAIL_TRY(agree());
     GRADRAIL_TRY(take_samples());
     GRADRAIL_TRY(collect());
@@ -100,7 +113,6 @@ class Block {
     }
     const Traffic before = communicator_.traffic();
     for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(call));
-    sent_.resize(cases_.size());
     const Traffic after = communicator_.traffic();
     for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
     GRADRAIL_TRY(communicator_.barrier(soon()));
@@ -110,7 +122,6 @@ class Block {
       buffers_.before_sample();
       GRADRAIL_TRY(once(call));
     }
-    estimates_us_.resize(cases_.size());
     estimates_us_[index] = microseconds_since(begin) / k_estimate;
     return {};
   }
@@ -121,10 +132,8 @@ class Block {
   // Everyone learns how many elements were wrong anywhere, by which paths bytes went, how long an operation takes at
   // the slowest rank, and from that the same batch and number of samples.
   Result<void> agree() {
-    estimates_us_.resize(cases_.size());
-    sent_.resize(cases_.size());
     ByteWriter mine;
-    for (std::size_t i = 0; i < cases_.size(); ++i) {
+    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
       for (const std::uint64_t bytes : sent_[i]) mine.put(bytes);
@@ -134,23 +143,21 @@ class Block {
     std::fill(sent_.begin(), sent_.end(), Traffic{});
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
-      for (std::size_t i = 0; i < cases_.size(); ++i) {
+      for (std::size_t i = 0; i < outcomes_.size(); ++i) {
         outcomes_[i].wrong += reader.get<std::uint64_t>();
         estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
         for (std::uint64_t& total : sent_[i]) total += reader.get<std::uint64_t>();
       }
       if (!reader.ok()) return fail(Code::malformed, "a rank's report of its checks is damaged");
     }
-    samples_.resize(cases_.size());
-    wanted_.resize(cases_.size());
-    for (std::size_t i = 0; i < cases_.size(); ++i) {
+    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       if (outcomes_[i].refused || outcomes_[i].wrong > 0) continue;
-      outcomes_[i].path = main_path(sent_[i]);
+      if (!is_contender(i)) outcomes_[i].path = main_path(sent_[i]);
       const double once_us = std::max(estimates_us_[i], 0.01);
       // With flushed caches only the first call of a batch would find them so.
-      if (synchronises(cases_[i].collective) && !buffers_.flushes())
+      if (synchronises(cases_.front().collective) && !buffers_.flushes())
         outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
-      const double sample_us = once_us * outcomes_[i].batch;
+      const double sample_us = once_us * outcomes_[i].batch + barriers_us_[i];
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
       wanted_[i] = rules_.samples > 0
                        ? rules_.samples
@@ -161,17 +168,22 @@ class Block {
   }
 
   Result<void> take_samples() {
-    std::vector<std::size_t> order(cases_.size());
+    std::vector<std::size_t> order(outcomes_.size());
     std::iota(order.begin(), order.end(), 0);
     std::mt19937_64 random(rules_.seed);  // the same on all ranks
     for (int round = 0; round < k_rounds; ++round) {
       std::shuffle(order.begin(), order.end(), random);
       for (const std::size_t index : order) {
         const int until = wanted_[index] * (round + 1) / k_rounds;
+        if (is_contender(index)) {
+          GRADRAIL_TRY(give_turn(index, until));
+          continue;
+        }
         if (static_cast<int>(samples_[index].size()) >= until) continue;
         GRADRAIL_TRY(once(cases_[index]));  // its code and data come back into the caches
         while (static_cast<int>(samples_[index].size()) < until) GRADRAIL_TRY(take_sample(index));
       }
+      if (round == 0) drop_hopeless();
     }
     return {};
   }
@@ -194,7 +206,70 @@ class Block {
     return {};
   }
 
+  [[nodiscard]] bool is_contender(std::size_t index) const { return index >= cases_.size(); }
+  [[nodiscard]] Contender* contender(std::size_t index) const { return contenders_[index - cases_.size()]; }
+  // What a contender may take for work that we expect to take so long.
+  [[nodiscard]] Seconds patience(double expected_us) const {
+    return patience_ + Seconds(std::min(3 * expected_us * 1e-6, k_longest_turn.count()));
+  }
+
+  // Rank 0 has its contenders check and warm up, one after the other, while the others wait; what they say reaches all
+  // in agree().
+  Result<void> prepare_contenders() {
+    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
+      if (contender(i) != nullptr) {
+        const auto trial = contender(i)->prepare(cases_.front(), buffers_.cache(), rules_.warmup, rules_.check,
+                                                 rules_.seed * k_most_cases + i, Deadline::after(patience(0)));
+        if (trial) {
+          outcomes_[i].wrong = trial->wrong;
+          estimates_us_[i] = trial->operation_us;
+          barriers_us_[i] = trial->barrier_us;
+        } else {
+          outcomes_[i].refused = trial.error();
+        }
+      }
+      GRADRAIL_TRY(everyone_has_waited());
+    }
+    return {};
+  }
+
+  // Our ranks sleep in this until rank 0 comes. Rank 0's end is noticed at once; the deadline is for one that was
+  // stopped.
+  Result<void> everyone_has_waited() { return bootstrap_.barrier(Deadline::after(patience_ * 2 + k_longest_turn)); }
+
+  // The contender takes samples until it has so many. What goes wrong there is its own affair, and ends its part.
+  Result<void> give_turn(std::size_t index, int until) {
+    Contender* const it = contender(index);
+    Outcome& outcome = outcomes_[index];
+    const int more = until - static_cast<int>(samples_[index].size());
+    if (it != nullptr && !outcome.refused && outcome.wrong == 0 && more > 0) {
+      const double expected_us = (estimates_us_[index] * outcome.batch + barriers_us_[index]) * more;
+      auto taken = it->measure(more, outcome.batch, Deadline::after(patience(expected_us)));
+      if (taken)
+        samples_[index].insert(samples_[index].end(), taken->begin(), taken->end());
+      else
+        outcome.refused = std::move(taken).error();
+    }
+    return everyone_has_waited();
+  }
+
+  // On rank 0, which alone knows; the others wait for it all the same.
+  void drop_hopeless() {
+    double best = 0;
+    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i)
+      if (!samples_[i].empty() && (best == 0 || median(samples_[i]) < best)) best = median(samples_[i]);
+    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
+      if (samples_[i].empty() || median(samples_[i]) <= k_hopeless * best) continue;
+      wanted_[i] = 0;
+      contender(i)->release(Deadline::after(patience_));
+    }
+  }
+
   Result<void> collect() {
+    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
+      outcomes_[i].samples_us = std::move(samples_[i]);
+      if (contender(i) != nullptr) contender(i)->release(Deadline::after(patience_));
+    }
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       const auto mine = std::as_bytes(std::span(samples_[i]));
       GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(patience_)));
@@ -215,9 +290,11 @@ class Block {
   const std::vector<Call>& cases_;
   const MeasureRules& rules_;
   Seconds patience_{};  // with ranks that are busy on their own
-  std::vector<Outcome> outcomes_;
+  const Contenders& contenders_;
+  std::vector<Outcome> outcomes_;  // of our cases, then of the contenders; so are all below
   std::vector<double> estimates_us_;
-  std::vector<Traffic> sent_;  // by the warm-up; all ranks' once agreed
+  std::vector<double> barriers_us_;  // contenders only, whose barriers may cost more than what they enclose
+  std::vector<Traffic> sent_;        // by the warm-up; all ranks' once agreed
   std::vector<int> wanted_;
   std::vector<std::vector<double>> samples_;
 };
@@ -225,8 +302,9 @@ class Block {
 }  // namespace
 
 Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers,
-                                           const std::vector<Call>& cases, const MeasureRules& rules) {
-  return Block(bootstrap, communicator, buffers, cases, rules).run();
+                                           const std::vector<Call>& cases, const MeasureRules& rules,
+                                           const Contenders& contenders) {
+  return Block(bootstrap, communicator, buffers, cases, rules, contenders).run();
 }
 
 }  // namespace gradrail

@@ -8,6 +8,11 @@
 // are batched only where no rank can end one before all have begun it; elsewhere, and with flushed caches, a batch is
 // one.
 //
+// Contenders, other libraries' ranks, are cases like ours: checked, warmed up, and measured in turn by the same rules.
+// While one has its turn our ranks sleep, and the other way round. One that takes more than k_hopeless times as long as
+// the best contender in the first round keeps the samples of that round and gets no more: it is beaten, and waiting for
+// it is dear.
+//
 // Collective: all ranks call it with the same arguments. All results are complete on rank 0; other ranks may discard
 // them.
 #pragma once
@@ -18,6 +23,7 @@
 #include <vector>
 
 #include "bench/measure/buffers.h"
+#include "bench/measure/contender.h"
 #include "collectives/exec/communicator.h"
 #include "transports/bootstrap.h"
 
@@ -41,10 +47,16 @@ struct Outcome {
   std::vector<double> samples_us;  // per operation, slowest rank
 };
 
-// `cases` differ in algorithm, lanes and pieces. Outcomes come in their order. Errors: those of the communicator and
+inline constexpr double k_hopeless = 2;
+
+// Contenders of a block: as many on every rank, null on all but rank 0.
+using Contenders = std::vector<Contender*>;
+
+// `cases` differ in algorithm, lanes and pieces. Outcomes come in their order, then those of
+// the contenders, who are given the first case's call. Errors: those of the communicator and
 // the bootstrap; nothing can be measured after one.
 [[nodiscard]] Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
                                                          Buffers& buffers, const std::vector<Call>& cases,
-                                                         const MeasureRules& rules);
+                                                         const MeasureRules& rules, const Contenders& contenders = {});
 
 }  // namespace gradrail

@@ -48,10 +48,10 @@ std::size_t Buffers::out_bytes(const Call& call, int rank, int ranks) {
   return bytes_of(Store::out, call, rank, ranks);
 }
 
-Result<Buffers::Arena> Buffers::make_arena(Communicator& communicator, std::size_t bytes, BufferKind kind) {
+Result<Buffers::Arena> Buffers::make_arena(Communicator* communicator, std::size_t bytes, BufferKind kind) {
   Arena arena;
   if (kind == BufferKind::registered) {
-    GRADRAIL_ASSIGN(arena.memory, communicator.allocate(bytes));
+    GRADRAIL_ASSIGN(arena.memory, communicator->allocate(bytes));
   } else {
     const std::size_t unit = bytes >= k_huge_page ? k_huge_page : k_page;
     auto* data = static_cast<std::byte*>(std::aligned_alloc(unit, rounded_up(bytes, unit)));
@@ -61,7 +61,11 @@ Result<Buffers::Arena> Buffers::make_arena(Communicator& communicator, std::size
                                                bytes));
     arena.plain = {data, [](std::byte* p) { std::free(p); }};
     if (unit == k_huge_page) madvise(data, rounded_up(bytes, unit), MADV_HUGEPAGE);
-    GRADRAIL_ASSIGN(arena.memory, communicator.adopt({data, bytes}));
+    if (communicator == nullptr) {
+      arena.memory = Memory(Buffer{data, bytes, Space::host, -1}, {});
+    } else {
+      GRADRAIL_ASSIGN(arena.memory, communicator->adopt({data, bytes}));
+    }
   }
   // Touched once, so that no measurement pays for page faults.
   std::memset(arena.memory.data(), 0, bytes);
@@ -78,6 +82,15 @@ std::uint64_t Buffers::bytes_needed(std::uint64_t largest_bytes, Cache cache) {
 }
 
 Result<Buffers> Buffers::make(Communicator& communicator, std::uint64_t largest_bytes, BufferKind kind, Cache cache) {
+  return make_for(&communicator, largest_bytes, kind, cache);
+}
+
+Result<Buffers> Buffers::make_plain(std::uint64_t largest_bytes, Cache cache) {
+  return make_for(nullptr, largest_bytes, BufferKind::plain, cache);
+}
+
+Result<Buffers> Buffers::make_for(Communicator* communicator, std::uint64_t largest_bytes, BufferKind kind,
+                                  Cache cache) {
   Buffers buffers;
   buffers.cache_ = cache;
   buffers.arena_bytes_ = arena_bytes(largest_bytes, cache);

@@ -29,6 +29,8 @@ class Buffers {
   // For calls whose data is at most `largest_bytes`. Errors: exhausted, or the transports' own.
   [[nodiscard]] static Result<Buffers> make(Communicator& communicator, std::uint64_t largest_bytes, BufferKind kind,
                                             Cache cache);
+  // The same in plain memory that no transport knows, for what is called from here but is not ours. Errors: exhausted.
+  [[nodiscard]] static Result<Buffers> make_plain(std::uint64_t largest_bytes, Cache cache);
 
   static constexpr std::size_t k_flush_bytes = 256 << 20;  // that before_sample() overwrites
 
@@ -42,6 +44,7 @@ class Buffers {
   [[nodiscard]] static std::size_t out_bytes(const Call& call, int rank, int ranks);
   // Flush: overwrites the caches. Otherwise nothing.
   void before_sample();
+  [[nodiscard]] Cache cache() const { return cache_; }
   [[nodiscard]] bool flushes() const { return cache_ == Cache::flush; }
   // Each call is placed anew; otherwise one place() serves any number of calls.
   [[nodiscard]] bool rotates() const { return cache_ == Cache::rotate; }
@@ -52,7 +55,10 @@ class Buffers {
     Memory memory;
   };
   [[nodiscard]] static std::size_t arena_bytes(std::uint64_t largest_bytes, Cache cache);
-  [[nodiscard]] static Result<Arena> make_arena(Communicator& communicator, std::size_t bytes, BufferKind kind);
+  // `communicator`: null for memory that no transport knows.
+  [[nodiscard]] static Result<Arena> make_arena(Communicator* communicator, std::size_t bytes, BufferKind kind);
+  [[nodiscard]] static Result<Buffers> make_for(Communicator* communicator, std::uint64_t largest_bytes,
+                                                BufferKind kind, Cache cache);
 
   Arena in_;
   Arena out_;

@@ -11,11 +11,12 @@ std::int64_t bytes_of(const Call& call, int ranks) {
   return is_blocked(call.collective) ? bytes * ranks : bytes;
 }
 
-Point point_of(const Setting& setting, const Call& call, const Outcome& outcome) {
+namespace {
+
+// What is the same for all points of a case.
+Point point_at(const Setting& setting, const Call& call) {
   Point point;
   point.collective = to_string(call.collective);
-  point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
-  if (call.algorithm == "auto") point.requested = "auto";
   point.transport = setting.transport;
   point.topology = setting.topology;
   point.ranks = setting.ranks;
@@ -28,6 +29,40 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   point.buffers = to_string(setting.buffers);
   point.cache = to_string(setting.cache);
   point.bind = to_string(setting.bind);
+  return point;
+}
+
+void add_figures(Point& point, const Setting& setting, const Call& call, const Outcome& outcome) {
+  if (setting.checked) point.wrong = static_cast<std::int64_t>(outcome.wrong);
+  if (outcome.wrong > 0) {
+    point.error = fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
+    return;
+  }
+  point.samples_us = outcome.samples_us;
+  if (point.samples_us.empty()) return;
+  point.time_us = summarise(point.samples_us, outcome.batch);
+  point.algbw_gbs = static_cast<double>(point.bytes) / point.time_us->median * 1e-3;
+  point.busbw_gbs = point.algbw_gbs * bus_factor(call.collective, setting.ranks);
+}
+
+}  // namespace
+
+Point point_of(const Setting& setting, const Call& call, const Outcome& outcome, const Contender& contender) {
+  Point point = point_at(setting, call);
+  point.library = contender.library();
+  point.algorithm = contender.name();
+  point.buffers = to_string(BufferKind::plain);
+  if (outcome.refused)
+    point.error = outcome.refused->message;
+  else
+    add_figures(point, setting, call, outcome);
+  return point;
+}
+
+Point point_of(const Setting& setting, const Call& call, const Outcome& outcome) {
+  Point point = point_at(setting, call);
+  point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
+  if (call.algorithm == "auto") point.requested = "auto";
   if (outcome.refused) {
     point.error = outcome.refused->message;
     return point;
@@ -40,16 +75,7 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   point.path = outcome.path;
   point.lanes = outcome.ran.lanes;
   point.chunks = static_cast<int>(outcome.ran.chunks);
-  if (setting.checked) point.wrong = static_cast<std::int64_t>(outcome.wrong);
-  if (outcome.wrong > 0) {
-    point.error = fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
-    return point;
-  }
-  point.samples_us = outcome.samples_us;
-  if (point.samples_us.empty()) return point;
-  point.time_us = summarise(point.samples_us, outcome.batch);
-  point.algbw_gbs = static_cast<double>(point.bytes) / point.time_us->median * 1e-3;
-  point.busbw_gbs = point.algbw_gbs * bus_factor(call.collective, setting.ranks);
+  add_figures(point, setting, call, outcome);
   return point;
 }
 

@@ -30,5 +30,8 @@ struct Setting {
 
 // The phase is left open.
 [[nodiscard]] Point point_of(const Setting& setting, const Call& call, const Outcome& outcome);
+// The same of another library: its algorithm is the name of its configuration, its buffers are plain.
+[[nodiscard]] Point point_of(const Setting& setting, const Call& call, const Outcome& outcome,
+                             const Contender& contender);
 
 }  // namespace gradrail

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bench/measure/against.h"
 #include "bench/measure/bare_sockets.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
@@ -166,14 +167,43 @@ class Sweep {
       GRADRAIL_ASSIGN(bare_,
                       BareSockets::make(bootstrap_, *pairing_, Deadline::after(control_wait(options_.rules.timeout))));
     }
+    GRADRAIL_ASSIGN(const Rivals rivals, meet_rivals(*group));
     for (const Case& c : cases) {
-      GRADRAIL_TRY(sweep_case(*group, buffers, c));
+      GRADRAIL_TRY(sweep_case(*group, buffers, c, rivals));
       done_weight_ += weight(c);
     }
     return {};
   }
 
-  Result<void> sweep_case(Communicator& group, Buffers& buffers, const Case& c) {
+  // Rank 0 starts the other libraries' ranks; the rest learn how many there will be.
+  Result<Rivals> meet_rivals(const Communicator& group) {
+    AgainstOptions against;
+    against.libraries = options_.against;
+    against.runner_folder = options_.runner_folder;
+    against.transport = group.transport_name();
+    against.ranks = group.ranks();
+    against.cores = options_.cores;
+    against.cpus = options_.cpus;
+    against.collectives = options_.collectives;
+    against.start_wait = std::min(against.start_wait, control_wait(options_.rules.timeout));
+    const std::size_t count = count_rivals(against);
+    Rivals rivals;
+    if (count == 0) return rivals;
+    if (bootstrap_.rank() == 0) {
+      if (listener_ != nullptr)
+        listener_->next(done_weight_ / total_weight_, fmt::format("starting {} other libraries' ranks", count));
+      rivals = start_rivals(against);
+      if (listener_ != nullptr)
+        for (const PeerRecord& record : rivals.records) listener_->peer(record);
+    } else {
+      rivals.contenders.resize(count);
+    }
+    GRADRAIL_TRY(bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout) +
+                                                    against.start_wait * (2.0 * static_cast<double>(count)))));
+    return rivals;
+  }
+
+  Result<void> sweep_case(Communicator& group, Buffers& buffers, const Case& c, const Rivals& rivals) {
     const auto names = algorithms_of(options_, c.collective, group);
     std::vector<Call> calls;
     for (const std::string& name : names) {
@@ -194,13 +224,15 @@ class Sweep {
       listener_->next(done_weight_ / total_weight_,
                       fmt::format("{} {} {}", to_string(c.collective), group.transport_name(), c.bytes));
 
+    Contenders contenders;
+    for (const auto& contender : rivals.contenders) contenders.push_back(contender.get());
     std::vector<Outcome> outcomes;
     std::string phase;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
       MeasureRules rules = options_.rules;
       rules.seed = ++seed_;
       GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
-      GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, buffers, calls, rules));
+      GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, buffers, calls, rules, contenders));
       GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
       const Phase before = phase_;
       GRADRAIL_TRY(look_at_machine());
@@ -216,10 +248,10 @@ class Sweep {
 
     const Setting setting = setting_of(group);
     std::vector<Point> points;
-    for (std::size_t i = 0; i < calls.size(); ++i) {
-      points.push_back(point_of(setting, calls[i], outcomes[i]));
-      points.back().phase = phase;
-    }
+    for (std::size_t i = 0; i < calls.size(); ++i) points.push_back(point_of(setting, calls[i], outcomes[i]));
+    for (std::size_t i = 0; i < contenders.size() && listener_ != nullptr; ++i)
+      points.push_back(point_of(setting, calls.front(), outcomes[calls.size() + i], *contenders[i]));
+    for (Point& point : points) point.phase = phase;
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
     if (listener_ != nullptr && bare_us > 0)
       listener_->bare_sockets(points.front(), pairing_->share(static_cast<std::uint64_t>(c.bytes), group.ranks()),

@@ -46,8 +46,11 @@ struct SweepOptions {
   int connections = 1;  // tcp: sockets a pipe
   std::string verbs;    // Settings::verbs
   bool trace = false;
-  std::vector<int> cores;  // of rank 0's host, for probing the machine; empty: those that rank 0 may use
-  Bind bind = Bind::none;  // in force on rank 0
+  std::vector<int> cores;            // of rank 0's host, for probing the machine; empty: those that rank 0 may use
+  Bind bind = Bind::none;            // in force on rank 0
+  std::vector<int> cpus;             // by rank, where the launcher's ranks are bound
+  std::vector<std::string> against;  // other libraries to measure beside ours; ranks of one host only
+  std::string runner_folder;         // where their programs lie
   MeasureRules rules;
   std::shared_ptr<const DecisionTable> table;  // for auto; null: the cost model, as everywhere the table says nothing
   std::string table_name;
@@ -75,6 +78,8 @@ class SweepListener {
   [[nodiscard]] virtual Result<void> steps(const Point& point, std::span<const RankStep> steps) = 0;
   // The ranks are connected by a pair of transports, the links are measured, and this is what answers auto.
   virtual void group(const Communicator& group, const LinkCalibration& links, const Selector& selector) = 0;
+  // Another library's ranks were started, or why not.
+  virtual void peer(const PeerRecord& peer) = 0;
   // What is measured next, and how much of the whole is done.
   virtual void next(double fraction_done, const std::string& what) = 0;
   // What bare sockets took, around the block of this case, for the bytes that it must send over sockets: `bytes` a

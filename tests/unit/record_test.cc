@@ -75,6 +75,20 @@ Point example_point() {
 
 Choice example_choice() { return {"allreduce", "shm", "1x4", 4, "f32", "sum", 1048576, "ring", 1.25, true, "tree"}; }
 
+PeerRecord example_peer() {
+  return {"openmpi", "ucx", "shm", 2, "Open MPI v4.1.4", "mpirun -n 2 gradrail-peer-openmpi", "UCX_TLS=posix", {}};
+}
+PeerRecord absent_peer() {
+  PeerRecord peer = example_peer();
+  peer.error = "it ended";
+  return peer;
+}
+
+Comparison example_comparison() {
+  return {"allreduce", "shm",  "1x2",      2,   "f32",     "sum", 64,  true, "plain",
+          "hot",       "near", "one_shot", 0.5, "openmpi", "ucx", 1.5, 3,    {2.5, 3.5}};
+}
+
 class ResultsFile : public testing::Test {
  protected:
   ~ResultsFile() override { std::filesystem::remove(path_); }
@@ -115,8 +129,9 @@ TEST(Record, EveryKindComesBackAsItWas) {
   failed.samples_us.clear();
   failed.wrong.reset();
   failed.error = "ring needs at least 2 ranks";
-  for (const Record& record : {Record(example_run()), Record(example_point()), Record(failed),
-                               Record(Limits{"far", 280, 140}), Record(example_choice())}) {
+  for (const Record& record :
+       {Record(example_run()), Record(example_point()), Record(failed), Record(Limits{"far", 280, 140}),
+        Record(example_choice()), Record(example_peer()), Record(absent_peer()), Record(example_comparison())}) {
     const std::string line = format_record(record);
     const auto back = parse_record(line);
     ASSERT_TRUE(back) << back.error().message;
@@ -400,7 +415,8 @@ std::vector<json> examples() {
   odd.busbw_gbs = std::nan("");
   std::vector<json> lines;
   for (const Record& record :
-       {Record(example_run()), Record(example_point()), Record(odd), Record(Limits{}), Record(example_choice())})
+       {Record(example_run()), Record(example_point()), Record(odd), Record(Limits{}), Record(example_choice()),
+        Record(example_peer()), Record(absent_peer()), Record(example_comparison())})
     lines.push_back(json::parse(format_record(record)));
   return lines;
 }

@@ -1,0 +1,88 @@
+#include "bench/measure/against.h"
+
+#include <fmt/format.h>
+
+#include "bench/measure/peer_ranks.h"
+#include "bench/peers/configurations.h"
+
+namespace gradrail {
+
+namespace {
+
+std::vector<const PeerConfiguration*> wanted(const AgainstOptions& options) {
+  std::vector<const PeerConfiguration*> all;
+  for (const std::string& library : options.libraries) {
+    const PeerQuery query{library, options.transport, options.ranks, static_cast<int>(options.cores.size()),
+                          options.collectives};
+    const auto found = find_configurations(query);
+    all.insert(all.end(), found.begin(), found.end());
+  }
+  return all;
+}
+
+// One that never came up.
+class Absent : public Contender {
+ public:
+  Absent(std::string library, std::string name, Error why)
+      : library_(std::move(library)), name_(std::move(name)), why_(std::move(why)) {}
+  [[nodiscard]] const std::string& library() const override { return library_; }
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  Result<Trial> prepare(const Call&, Cache, int, bool, std::uint64_t, Deadline) override {
+    return tl::unexpected<Error>(why_);
+  }
+  Result<std::vector<double>> measure(int, int, Deadline) override { return tl::unexpected<Error>(why_); }
+  void release(Deadline) override {}
+
+ private:
+  std::string library_;
+  std::string name_;
+  Error why_;
+};
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += fmt::format("{}{}", text.empty() ? "" : " ", word);
+  return text;
+}
+
+}  // namespace
+
+std::size_t count_rivals(const AgainstOptions& options) { return wanted(options).size(); }
+
+Rivals start_rivals(const AgainstOptions& options) {
+  Rivals rivals;
+  for (const PeerConfiguration* configuration : wanted(options)) {
+    PeerRanks::Start start;
+    start.library = configuration->library;
+    start.name = configuration->name;
+    start.ranks = options.ranks;
+    start.cores = options.cores;
+    start.cpus = options.cpus;
+    start.command = command_of(*configuration, options.ranks, !options.cpus.empty(),
+                               runner_path(options.runner_folder, configuration->library),
+                               std::string(PeerRanks::k_control), std::string(PeerRanks::k_folder));
+    PeerRecord record;
+    record.library = start.library;
+    record.configuration = start.name;
+    record.transport = options.transport;
+    record.ranks = options.ranks;
+    record.environment = joined(start.command.environment);
+    // Paths of this machine say nothing to others.
+    std::vector<std::string> names;
+    for (const std::string& word : start.command.argv) names.push_back(word.substr(word.find_last_of('/') + 1));
+    record.command = joined(names);
+    auto started = PeerRanks::start(start, Deadline::after(options.start_wait));
+    if (started) {
+      record.version = (*started)->version();
+      rivals.contenders.push_back(std::move(*started));
+    } else {
+      record.error = started.error().message;
+      rivals.contenders.push_back(std::make_unique<Absent>(start.library, start.name,
+                                                           std::move(started).error().in("it could not be started")));
+    }
+    rivals.records.push_back(std::move(record));
+  }
+  return rivals;
+}
+
+}  // namespace gradrail
