@@ -147,7 +147,9 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
          "Algorithms: all, auto (the best by table or model), or names; hierarchical:INNER+OUTER for both levels")
       ->group(what)
       ->capture_default_str();
-  app.add_option("--transport", t.transports, "Transports, each measured in turn; INNER+OUTER for a pair")
+  app.add_option(
+         "--transport", t.transports,
+         "Transports, each measured in turn; INNER+OUTER for a pair, shm alone is joined by tcp between real hosts")
       ->group(what)
       ->capture_default_str();
   app.add_option("--inner", t.inner, "Transport inside a host (with --outer, instead of --transport)")->group(what);
@@ -219,12 +221,12 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
     for (const std::string& name : split(t.transports)) {
       const auto plus = name.find('+');
       const std::string inner = name.substr(0, plus);
-      options.transports.push_back({inner, plus == std::string::npos ? inner : name.substr(plus + 1)});
+      options.transports.push_back({inner, plus == std::string::npos ? "" : name.substr(plus + 1)});
     }
   }
   for (const TransportPair& pair : options.transports) {
     GRADRAIL_TRY(known_transport(pair.inner));
-    GRADRAIL_TRY(known_transport(pair.outer));
+    if (!pair.outer.empty()) GRADRAIL_TRY(known_transport(pair.outer));
   }
 
   if (!t.topologies.empty()) {

@@ -210,7 +210,8 @@ class Reporter : public SweepListener {
     table.collective_column = options.collectives.size() > 1;
     for (const auto& pair : options.transports)
       table.transport_width =
-          std::max(table.transport_width, static_cast<int>(pair.inner.size() + pair.outer.size()) + 1);
+          std::max(table.transport_width,
+                   static_cast<int>(pair.inner.size() + (pair.outer.empty() ? 3 : pair.outer.size())) + 1);
     if (!options.against.empty()) table.algorithm_width = 30;  // "openmpi:ob1,recursive_doubling"
     // "hierarchical" is the longest name of its own; what auto chose stands behind it.
     for (const std::string& name : options.algorithms)

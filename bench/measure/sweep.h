@@ -26,7 +26,7 @@ struct Topology {
 
 struct TransportPair {
   std::string inner;  // between ranks of one host
-  std::string outer;  // between hosts
+  std::string outer;  // between hosts; empty: see CommunicatorOptions
 };
 
 struct SweepOptions {

@@ -32,10 +32,12 @@ namespace gradrail {
 
 struct CommunicatorOptions {
   std::string inner = "shm";  // transport between ranks of one host
-  std::string outer = "tcp";  // transport between hosts; not opened where there is one host
-  int ranks_per_host = 0;     // groups ranks into hosts of so many (a topology to try out); 0: the real hosts
-  Settings settings;          // rank, ranks, secret and listen_host are filled in by create()
-  int in_flight = 1;          // calls that may be in flight at once, 1..4; each has channels of its own
+  // Transport between hosts; not opened where there is one host. Empty: the one inside, or tcp where that reaches no
+  // other host and there really are several.
+  std::string outer;
+  int ranks_per_host = 0;  // groups ranks into hosts of so many (a topology to try out); 0: the real hosts
+  Settings settings;       // rank, ranks, secret and listen_host are filled in by create()
+  int in_flight = 1;       // calls that may be in flight at once, 1..4; each has channels of its own
   std::shared_ptr<const Selector> selector;  // answers "auto"; null: the cost model's defaults
   // Put around every transport that is made, where it is given: tests make transports fail with it.
   std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)> around;

@@ -60,16 +60,23 @@ Result<std::unique_ptr<Communicator>> Communicator::open(const CommunicatorOptio
   self->ranks_per_host_ = blocks ? first_host : 1;
 
   const bool several_hosts = self->host_of_.back() != 0 || hosts.size() > 1;
-  const bool needs_outer = several_hosts && options.outer != options.inner;
-  self->transport_name_ = needs_outer ? options.inner + "+" + options.outer : options.inner;
+  Settings settings = options.settings;
+  settings.rank = rank;
+  settings.ranks = n;
+  GRADRAIL_ASSIGN(auto inner, make_transport(options.inner, settings));
+  std::string outer_name = options.outer;
+  if (outer_name.empty())
+    outer_name = inner->traits().same_host_only && hosts.size() > 1 ? std::string("tcp") : options.inner;
+  const bool needs_outer = several_hosts && outer_name != options.inner;
+  self->transport_name_ = needs_outer ? options.inner + "+" + outer_name : options.inner;
   ByteWriter writer;
   for (const Reach reach : {Reach::inside, Reach::between}) {
     Address address;
     if (reach == Reach::inside || needs_outer) {
-      Settings settings = options.settings;
-      settings.rank = rank;
-      settings.ranks = n;
-      GRADRAIL_ASSIGN(auto transport, make_transport(reach == Reach::inside ? options.inner : options.outer, settings));
+      std::unique_ptr<Transport> transport = std::move(inner);
+      if (reach == Reach::between) {
+        GRADRAIL_ASSIGN(transport, make_transport(outer_name, settings));
+      }
       if (options.around) transport = options.around(std::move(transport));
       if (reach == Reach::inside && transport->traits().same_host_only && self->spans_hosts(hosts.size(), needs_outer))
         return fail(Code::bad_usage,

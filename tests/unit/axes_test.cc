@@ -45,7 +45,8 @@ TEST(Axes, TransportsAloneOrInPairs) {
   texts.transports = "tcp,shm+tcp";
   const auto options = parse_axes(texts, 4);
   ASSERT_TRUE(options) << options.error().message;
-  EXPECT_EQ(options->transports[0].outer, "tcp");
+  EXPECT_EQ(options->transports[0].inner, "tcp");
+  EXPECT_EQ(options->transports[0].outer, "");  // the communicator's to choose
   EXPECT_EQ(options->transports[1].inner, "shm");
   EXPECT_EQ(options->transports[1].outer, "tcp");
 }
