@@ -23,7 +23,8 @@ if(GRADRAIL_WERROR)
   add_compile_options(-Werror)
 endif()
 if(GRADRAIL_SANITIZE)
-  add_compile_options(-fsanitize=${GRADRAIL_SANITIZE} -fno-omit-frame-pointer)
+  # -O1 and line numbers only: half the time to compile, and reports that name the right frames.
+  add_compile_options(-fsanitize=${GRADRAIL_SANITIZE} -fno-omit-frame-pointer -O1 -g1)
   add_link_options(-fsanitize=${GRADRAIL_SANITIZE})
   if(GRADRAIL_SANITIZE MATCHES "undefined")
     add_compile_options(-fno-sanitize-recover=undefined)  # what it finds ends the program, so that a test fails

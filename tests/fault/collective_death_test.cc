@@ -136,7 +136,10 @@ TEST_P(CollectiveDeath, AKilledRankIsNamedInTheMiddleOfACall) {
   EXPECT_GE(named, algorithm == "ring" ? 2 : 3);
   for (const pid_t pid : pids) {
     if (!all_told()) ::kill(pid, SIGKILL);
-    ::waitpid(pid, nullptr, 0);
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    if (all_told() && pid != pids[k_victim])
+      EXPECT_EQ(status, 0) << "a rank that was told of the death failed by itself";
   }
   ::munmap(memory, sizeof(Shared));
 }

@@ -107,7 +107,9 @@ class ShmDeath : public ::testing::Test {
 
   void kill_child() const {
     ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "the other rank ended before, by itself";
   }
 
   void expect_named() {

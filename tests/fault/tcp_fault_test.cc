@@ -91,7 +91,10 @@ class OtherProcess {
   }
   ~OtherProcess() {
     ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    EXPECT_TRUE(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL))
+        << "the other rank failed by itself";
   }
   void signal(int number) const { ::kill(pid_, number); }
 
