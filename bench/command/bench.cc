@@ -316,7 +316,7 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
   app->add_option("--svg", texts->svg,
                   "A chart of time and bus bandwidth by size; with --against, of how much faster ours is")
       ->group(where);
-  return {app, [texts, argv] {
+  return {app, [texts, argv = std::move(argv)] {
             if (!texts->against.empty()) texts->measuring.axes.algorithms = with_auto(texts->measuring.axes.algorithms);
             const auto before = [&](int ranks) -> Result<void> {
               if (!texts->against.empty()) GRADRAIL_TRY(parse_peers(texts->against, runner_folder()));

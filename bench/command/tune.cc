@@ -164,7 +164,7 @@ Command add_tune_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group("Where results go")
       ->capture_default_str();
   app->add_option("--budget", texts->budget, "Seconds to spend, about")->group("How to measure")->capture_default_str();
-  return {app, [texts, argv] {
+  return {app, [texts, argv = std::move(argv)] {
             const auto before = [&](int ranks) -> Result<void> {
               GRADRAIL_TRY(parse_options(*texts, ranks));
               return can_write(texts->outputs());

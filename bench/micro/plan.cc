@@ -45,7 +45,7 @@ void simulate_64(benchmark::State& state, const Planner* planner) {
   }
 }
 
-[[maybe_unused]] const bool registered = [] {
+[[maybe_unused]] const bool k_registered = [] {
   for (const Planner* planner : planners()) {
     const auto name = [&](const char* what) {
       return std::string(what) + "/" + std::string(planner->name) + "_" + std::string(to_string(planner->collective));

@@ -17,7 +17,7 @@
 namespace gradrail {
 namespace {
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define GRADRAIL_CLONES __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
 #else
 #define GRADRAIL_CLONES __attribute__((noinline))
