@@ -3,7 +3,9 @@
 // time.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "bench/measure/buffers.h"
 #include "bench/measure/payload.h"
@@ -62,7 +64,8 @@ class EveryPlanner : public testing::TestWithParam<std::tuple<std::string, const
 };
 
 TEST_P(EveryPlanner, GivesTheRightAnswer) {
-  const auto [transport, planner] = GetParam();
+  const std::string transport = std::get<0>(GetParam());
+  const Planner* const planner = std::get<1>(GetParam());
   constexpr std::tuple<Type, ReduceOp> k_kinds[] = {
       {Type::f32, ReduceOp::sum}, {Type::bf16, ReduceOp::sum}, {Type::f64, ReduceOp::avg},  {Type::i32, ReduceOp::min},
       {Type::u8, ReduceOp::max},  {Type::f16, ReduceOp::avg},  {Type::i64, ReduceOp::prod}, {Type::i8, ReduceOp::sum},
@@ -154,6 +157,7 @@ TEST_P(EveryTransport, GivesTheSameBitsOnAllRanksAndOnRepeat) {
   for (const Planner* planner : planners()) {
     if (planner->collective != Collective::allreduce) continue;
     Ranks ranks(k_ranks, GetParam());
+    const auto bits = [](std::span<const float> floats) { return std::as_bytes(floats); };
     std::vector<std::vector<float>> results(k_ranks);
     ranks.expect_all([&](Communicator& communicator) -> Result<void> {
       const auto rank = static_cast<std::size_t>(communicator.rank());
@@ -170,13 +174,12 @@ TEST_P(EveryTransport, GivesTheSameBitsOnAllRanksAndOnRepeat) {
         GRADRAIL_TRY(communicator.run(call, soon()));
         GRADRAIL_TRY(communicator.barrier(soon()));
         if (repeat == 0) results[rank] = data;
-        EXPECT_EQ(std::memcmp(results[rank].data(), data.data(), k_count * sizeof(float)), 0) << planner->name;
+        EXPECT_TRUE(std::ranges::equal(bits(results[rank]), bits(data))) << planner->name;
       }
       return {};
     });
     for (int rank = 1; rank < k_ranks; ++rank)
-      EXPECT_EQ(std::memcmp(results[0].data(), results[static_cast<std::size_t>(rank)].data(), k_count * sizeof(float)),
-                0)
+      EXPECT_TRUE(std::ranges::equal(bits(results[0]), bits(results[static_cast<std::size_t>(rank)])))
           << planner->name << ": rank " << rank << " differs from rank 0";
   }
 }
@@ -231,7 +234,7 @@ TEST_P(EveryTransport, NamesTheRankThatNeverCame) {
   const auto said = ranks.all([&](Communicator& communicator) -> Result<void> {
     if (communicator.rank() == 1) return {};  // stays away
     const auto& memory = memories[static_cast<std::size_t>(communicator.rank())];
-    const auto first = communicator.run(call_with(memory), Deadline::after(Seconds(0.3)));
+    auto first = communicator.run(call_with(memory), Deadline::after(Seconds(0.3)));
     const auto second = communicator.run(call_with(memory), Deadline::after(Seconds(0.3)));
     if (second || second.error().code != Code::poisoned)
       return fail(Code::malformed, "the communicator is not poisoned");
@@ -332,7 +335,8 @@ INSTANTIATE_TEST_SUITE_P(Over, BetweenProcesses, testing::Values("shm", "tcp"),
 
 // Hosts imitated on one machine: another transport between them.
 TEST(Hierarchical, RunsAnyAlgorithmInsideAndBetweenHosts) {
-  for (const auto& [n, per_host] : {std::pair{4, 2}, {6, 3}, {6, 2}, {8, 4}, {3, 1}, {3, 3}}) {
+  for (const auto& hosts : {std::pair{4, 2}, {6, 3}, {6, 2}, {8, 4}, {3, 1}, {3, 3}}) {
+    const int n = hosts.first, per_host = hosts.second;
     Ranks ranks(n, "shm", "tcp", per_host);
     ASSERT_FALSE(HasFailure());
     ranks.expect_all([&](Communicator& communicator) -> Result<void> {

@@ -96,7 +96,7 @@ TEST_P(TcpConnections, CarryRaggedSizesInOrderBothWays) {
       if (const auto part = to.readable(); !part.empty()) {
         auto& one = messages[rank][to.recvs_done()];
         // In bites, as a reduction would.
-        const std::size_t bite = std::min<std::size_t>(part.size(), 9 * 64 * 1024);
+        const std::size_t bite = std::min(part.size(), std::size_t{9} * 64 * 1024);
         std::memcpy(one.in.bytes().data() + one.have, part.data(), bite);
         one.have += bite;
         to.consume(bite);

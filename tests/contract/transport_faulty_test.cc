@@ -15,7 +15,7 @@ using testing::JobOptions;
 using testing::Memory;
 
 // Rank 0 misbehaves by the script; rank 1 is as it is.
-JobOptions with(FaultScript script) {
+JobOptions with(const FaultScript& script) {
   JobOptions options;
   options.lanes = 2;
   options.wrap = [script](int rank, std::unique_ptr<Transport> inner) {
@@ -89,8 +89,8 @@ TEST_P(TransportFaulty, HoldsBackAndKeepsTheOrder) {
   fault.delay = Seconds(0.05);
   Job job(GetParam(), with({fault}));
   ASSERT_TRUE(job.ok());
-  Memory out(job.transport(0), Memory::Kind::plain, 3 * 8);
-  Memory in(job.transport(1), Memory::Kind::plain, 3 * 8);
+  Memory out(job.transport(0), Memory::Kind::plain, 24);
+  Memory in(job.transport(1), Memory::Kind::plain, 24);
   fill(out.bytes(), 4);
   const auto start = Clock::now();
   for (std::size_t i = 0; i < 3; ++i) {

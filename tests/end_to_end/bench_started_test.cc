@@ -6,7 +6,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::SizeIs;
 
 std::size_t count_of(const std::string& text, const std::string& part) {

@@ -9,7 +9,6 @@ namespace gradrail::test {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr Seconds k_limit{80};
