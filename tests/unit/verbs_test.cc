@@ -285,7 +285,7 @@ TEST(VerbsPipe, CreditsKeepEveryQueueWithinItsBounds) {
 
 TEST(VerbsPipe, AFailedCompletionNamesPeerDevicePortStatusAndCause) {
   for (const auto& [status, words] :
-       {std::pair{IBV_WC_RETRY_EXC_ERR, "no packet was acknowledged in 8 tries over about 2.1 s"},
+       {std::pair{IBV_WC_RETRY_EXC_ERR, "no packet was acknowledged in 7 tries over about 1.9 s"},
         {IBV_WC_RNR_RETRY_EXC_ERR, "it had no receive posted"},
         {IBV_WC_REM_ACCESS_ERR, "it does not allow writing where it said"},
         {IBV_WC_WR_FLUSH_ERR, "taken down after an earlier error"},

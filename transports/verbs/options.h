@@ -17,7 +17,7 @@ struct Options {
   int gid_index = -1;                // -1: chosen, see device.h
   int mtu = 0;                       // bytes of the path MTU; 0: the port's
   int timeout = 16;                  // a packet is sent again after 4.096 us * 2^timeout: 0.27 s
-  int retry = 7;                     // so often, before the peer counts as lost
+  int retry = 6;                     // so often, before the peer counts as lost; 7 is for ever on some devices (rxe)
   int traffic_class = 0;
   int service_level = 0;
   int inline_bytes = 512;  // at most, and as far as the device can
