@@ -138,8 +138,9 @@ TEST_P(CollectiveDeath, AKilledRankIsNamedInTheMiddleOfACall) {
     if (!all_told()) ::kill(pid, SIGKILL);
     int status = 0;
     ::waitpid(pid, &status, 0);
-    if (all_told() && pid != pids[k_victim])
+    if (all_told() && pid != pids[k_victim]) {
       EXPECT_EQ(status, 0) << "a rank that was told of the death failed by itself";
+    }
   }
   ::munmap(memory, sizeof(Shared));
 }
