@@ -88,6 +88,7 @@ class Block {
     Call call = cases_[index];
     const int rank = communicator_.rank();
     const int ranks = communicator_.ranks();
+    buffers_.place(call, rank, ranks);  // the choice goes by the memory, too
     auto ran = communicator_.resolve(call, soon());
     if (!ran) {
       const Code code = ran.error().code;

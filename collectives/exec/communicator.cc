@@ -21,10 +21,15 @@ constexpr int k_spins_before_sleep = 2000;
 
 Question Communicator::question_of(const Call& call) const {
   const std::uint64_t blocks = is_blocked(call.collective) ? static_cast<std::uint64_t>(ranks()) : 1;
-  return {call.collective,  call.count * blocks * size_of(call.type),
-          ranks(),          ranks_per_host_,
-          transport_name_,  call.in_place,
-          !direct_out(call)};
+  return {call.collective,
+          call.count * blocks * size_of(call.type),
+          ranks(),
+          ranks_per_host_,
+          transport_name_,
+          call.in_place,
+          call.out.memory == nullptr ? Reached::unknown
+          : direct_out(call)         ? Reached::yes
+                                     : Reached::no};
 }
 
 // Whether peers reach the output's memory themselves.

@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
 constexpr int k_few_ranks = 8;
+constexpr std::uint64_t k_pushed_bytes = 8 << 10;   // from here on, reading and writing each byte once decides
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
 
 bool pipelines(std::string_view algorithm) {
@@ -31,11 +32,15 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
 }
 
 Selection known_selection(const Question& question) {
+  if (question.collective != Collective::allreduce || question.transport != "shm" ||
+      question.ranks != question.ranks_per_host)
+    return {};
   // Two ranks that exchange plain memory of one host add the other's data block by block while it is in the slots, and
   // wait for nothing; two shots copy as much and depend on each other.
-  if (question.collective == Collective::allreduce && question.ranks == 2 && question.transport == "shm" &&
-      question.plain)
-    return {"recursive_doubling", 1, 1};
+  if (question.reached == Reached::no && question.ranks == 2) return {"recursive_doubling", 1, 1};
+  // Memory that all reach is read once and written once, by each rank a part of it.
+  if (question.reached == Reached::yes && question.ranks == 2 && question.bytes >= k_pushed_bytes)
+    return {"two_shot", 1, 1};
   return {};
 }
 

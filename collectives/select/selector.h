@@ -10,6 +10,9 @@
 
 namespace gradrail {
 
+// Whether peers reach the memory of a call themselves.
+enum class Reached : std::uint8_t { unknown, no, yes };
+
 struct Question {
   Collective collective = Collective::allreduce;
   std::uint64_t bytes = 0;  // of the collective's data: its largest buffer, as the benchmark's size column has it
@@ -17,7 +20,7 @@ struct Question {
   int ranks_per_host = 1;
   std::string transport;  // "shm", or "shm+tcp" where the one inside a host and the one between differ
   bool in_place = false;
-  bool plain = false;  // memory that peers do not reach themselves
+  Reached reached = Reached::unknown;
 };
 
 struct Selection {
