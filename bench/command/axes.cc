@@ -170,7 +170,8 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
   app.add_option("-o,--op", t.ops, "Reductions: sum, prod, min, max, avg or all")->group(what)->capture_default_str();
   app.add_option("-r,--root", t.root, "Root rank, for collectives that have one")->group(what)->capture_default_str();
   app.add_flag("--in-place", t.in_place, "Input and output are one buffer")->group(what);
-  app.add_option("--buffers", t.buffers, "plain (a user's memory) or registered (the transport's own)")
+  app.add_option("--buffers", t.buffers,
+                 "plain (a user's memory), registered (the transport's own), or plain,registered")
       ->group(what)
       ->capture_default_str();
   app.add_option("--cache", t.cache, "hot (same buffers), rotate (other buffers every time), flush (caches emptied)")
@@ -236,9 +237,11 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
       options.topologies.push_back(topology);
     }
   }
-  if (t.buffers != "plain" && t.buffers != "registered")
-    return fail(Code::bad_usage, fmt::format("--buffers is plain or registered, not '{}'", t.buffers));
-  options.buffers = t.buffers == "plain" ? BufferKind::plain : BufferKind::registered;
+  options.registered_too = t.buffers == "plain,registered" || t.buffers == "registered,plain";
+  if (t.buffers != "plain" && t.buffers != "registered" && !options.registered_too)
+    return fail(Code::bad_usage,
+                fmt::format("--buffers is plain, registered or plain,registered, not '{}'", t.buffers));
+  options.buffers = t.buffers == "registered" ? BufferKind::registered : BufferKind::plain;
   if (t.cache != "hot" && t.cache != "rotate" && t.cache != "flush")
     return fail(Code::bad_usage, fmt::format("--cache is hot, rotate or flush, not '{}'", t.cache));
   options.cache = t.cache == "hot" ? Cache::hot : t.cache == "rotate" ? Cache::rotate : Cache::flush;

@@ -76,7 +76,7 @@ class Reporter : public SweepListener {
     fmt::print(
         "# {} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
         "collective\n",
-        to_string(options_.buffers),
+        options_.registered_too ? "plain and registered" : to_string(options_.buffers),
         options_.cache == Cache::hot      ? "hot"
         : options_.cache == Cache::rotate ? "rotating"
                                           : "flushed caches",
@@ -96,7 +96,11 @@ class Reporter : public SweepListener {
       if (csv_) GRADRAIL_TRY(csv_->write(point));
       points_.push_back(point);
     }
-    for (const Choice& choice : choose(points, simplest_first_)) {
+    // The best algorithm is said for the buffers that were asked for first.
+    std::vector<Point> first;
+    std::copy_if(points.begin(), points.end(), std::back_inserter(first),
+                 [&](const Point& point) { return point.buffers == to_string(options_.buffers); });
+    for (const Choice& choice : choose(first, simplest_first_)) {
       if (json_) GRADRAIL_TRY(json_->write(choice));
       choices_.push_back(choice);
     }
@@ -212,7 +216,9 @@ class Reporter : public SweepListener {
       table.transport_width =
           std::max(table.transport_width,
                    static_cast<int>(pair.inner.size() + (pair.outer.empty() ? 3 : pair.outer.size())) + 1);
+    table.say_registered = options.registered_too;
     if (!options.against.empty()) table.algorithm_width = 30;  // "openmpi:ob1,recursive_doubling"
+    if (options.registered_too) table.algorithm_width = 36;    // "auto:recursive_doubling (registered)"
     // "hierarchical" is the longest name of its own; what auto chose stands behind it.
     for (const std::string& name : options.algorithms)
       table.algorithm_width = std::max(table.algorithm_width, name == "auto" ? 23 : static_cast<int>(name.size()));
@@ -305,10 +311,9 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                   "A table from other hardware: refuse, or warn and use it")
       ->group(what)
       ->capture_default_str();
-  app->add_option(
-         "--against", texts->against,
-         "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, ucc, nccl, or all "
-         "that were found; ours is then auto")
+  app->add_option("--against", texts->against,
+                  "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, nccl, or all "
+                  "that were found; ours is then auto")
       ->group(what);
   const std::string where = "Where results go";
   app->add_option("--csv", texts->csv, "One row a point; - for standard output")->group(where);

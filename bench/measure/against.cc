@@ -51,6 +51,17 @@ std::size_t count_rivals(const AgainstOptions& options) { return wanted(options)
 
 Rivals start_rivals(const AgainstOptions& options) {
   Rivals rivals;
+  for (const std::string& library : options.libraries) {
+    AgainstOptions alone = options;
+    alone.libraries = {library};
+    if (count_rivals(alone) > 0) continue;
+    PeerRecord record;
+    record.library = library;
+    record.transport = options.transport;
+    record.ranks = options.ranks;
+    record.error = fmt::format("it has no way that compares with {}", options.transport);
+    rivals.records.push_back(std::move(record));
+  }
   for (const PeerConfiguration* configuration : wanted(options)) {
     PeerRanks::Start start;
     start.library = configuration->library;

@@ -26,7 +26,8 @@ struct AgainstOptions {
 
 struct Rivals {
   std::vector<std::unique_ptr<Contender>> contenders;
-  std::vector<PeerRecord> records;  // one each: what was started, in which version, or why not
+  // One for each: what was started, in which version, or why not; and one for each library that has no way to compare.
+  std::vector<PeerRecord> records;
 };
 
 // Takes about a second a configuration.

@@ -42,14 +42,9 @@ std::string main_path(const Traffic& sent) {
 // One rank's view of a block.
 class Block {
  public:
-  Block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers, const std::vector<Call>& cases,
+  Block(Bootstrap& bootstrap, Communicator& communicator, const std::vector<BlockCase>& cases,
         const MeasureRules& rules, const Contenders& contenders)
-      : bootstrap_(bootstrap),
-        communicator_(communicator),
-        buffers_(buffers),
-        cases_(cases),
-        rules_(rules),
-        contenders_(contenders) {
+      : bootstrap_(bootstrap), communicator_(communicator), cases_(cases), rules_(rules), contenders_(contenders) {
     const std::size_t all = cases.size() + contenders.size();
     outcomes_.resize(all);
     estimates_us_.resize(all);
@@ -58,11 +53,11 @@ class Block {
     samples_.resize(all);
     wanted_.resize(all);
     double touched = 0;
-    for (const Call& call : cases)
+    for (const auto& [call, buffers] : cases)
       touched =
           std::max(touched, static_cast<double>(Buffers::in_bytes(call, communicator.rank(), communicator.ranks()) +
                                                 Buffers::out_bytes(call, communicator.rank(), communicator.ranks())));
-    if (buffers.flushes()) touched += static_cast<double>(Buffers::k_flush_bytes);
+    if (flushes()) touched += static_cast<double>(Buffers::k_flush_bytes);
     patience_ = control_wait(rules.timeout, touched * communicator.ranks_here());
   }
 
@@ -77,18 +72,22 @@ class Block {
 
  private:
   [[nodiscard]] Deadline soon() const { return Deadline::after(rules_.timeout); }
-  [[nodiscard]] Result<void> once(Call call) {
-    buffers_.place(call, communicator_.rank(), communicator_.ranks());
+  [[nodiscard]] Result<void> once(std::size_t index) {
+    Call call = cases_[index].call;
+    cases_[index].buffers->place(call, communicator_.rank(), communicator_.ranks());
     return communicator_.run(call, soon());
   }
+  // Of all cases alike.
+  [[nodiscard]] bool flushes() const { return cases_.front().buffers->flushes(); }
 
   // Resolves, checks and warms up one case.
   Result<void> prepare(std::size_t index) {
     Outcome& outcome = outcomes_[index];
-    Call call = cases_[index];
+    Call call = cases_[index].call;
+    Buffers& buffers = *cases_[index].buffers;
     const int rank = communicator_.rank();
     const int ranks = communicator_.ranks();
-    buffers_.place(call, rank, ranks);  // the choice goes by the memory, too
+    buffers.place(call, rank, ranks);  // the choice goes by the memory, too
     auto ran = communicator_.resolve(call, soon());
     if (!ran) {
       const Code code = ran.error().code;
@@ -100,7 +99,7 @@ class Block {
     if (rules_.check) {
       const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root,
                             rules_.seed * k_most_cases + index);
-      buffers_.place(call, rank, ranks);
+      buffers.place(call, rank, ranks);
       const auto in = Buffers::in_bytes(call, rank, ranks);
       const auto out = Buffers::out_bytes(call, rank, ranks);
       // Whatever an earlier call left there must not pass for an answer.
@@ -113,15 +112,15 @@ class Block {
       GRADRAIL_TRY(everyone_is_here());
     }
     const Traffic before = communicator_.traffic();
-    for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(call));
+    for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(index));
     const Traffic after = communicator_.traffic();
     for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
     GRADRAIL_TRY(communicator_.barrier(soon()));
     const auto begin = Clock::now();
     constexpr int k_estimate = 3;
     for (int i = 0; i < k_estimate; ++i) {
-      buffers_.before_sample();
-      GRADRAIL_TRY(once(call));
+      buffers.before_sample();
+      GRADRAIL_TRY(once(index));
     }
     estimates_us_[index] = microseconds_since(begin) / k_estimate;
     return {};
@@ -156,7 +155,7 @@ class Block {
       if (!is_contender(i)) outcomes_[i].path = main_path(sent_[i]);
       const double once_us = std::max(estimates_us_[i], 0.01);
       // With flushed caches only the first call of a batch would find them so.
-      if (synchronises(cases_.front().collective) && !buffers_.flushes())
+      if (synchronises(cases_.front().call.collective) && !flushes())
         outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
       const double sample_us = once_us * outcomes_[i].batch + barriers_us_[i];
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
@@ -181,7 +180,7 @@ class Block {
           continue;
         }
         if (static_cast<int>(samples_[index].size()) >= until) continue;
-        GRADRAIL_TRY(once(cases_[index]));  // its code and data come back into the caches
+        GRADRAIL_TRY(once(index));  // its code and data come back into the caches
         while (static_cast<int>(samples_[index].size()) < until) GRADRAIL_TRY(take_sample(index));
       }
       if (round == 0) drop_hopeless();
@@ -191,16 +190,17 @@ class Block {
 
   Result<void> take_sample(std::size_t index) {
     const int batch = outcomes_[index].batch;
-    buffers_.before_sample();
-    GRADRAIL_TRY(buffers_.flushes() ? everyone_is_here() : communicator_.barrier(soon()));
+    Buffers& buffers = *cases_[index].buffers;
+    buffers.before_sample();
+    GRADRAIL_TRY(buffers.flushes() ? everyone_is_here() : communicator_.barrier(soon()));
     // What is the harness's own is done once a sample, not once an operation: a look at the clock for a deadline takes
     // half as long as a cache line takes to another core.
-    Call call = cases_[index];
-    buffers_.place(call, communicator_.rank(), communicator_.ranks());
+    Call call = cases_[index].call;
+    buffers.place(call, communicator_.rank(), communicator_.ranks());
     const Deadline deadline = soon();
     const auto begin = Clock::now();
     for (int i = 0; i < batch; ++i) {
-      if (i > 0 && buffers_.rotates()) buffers_.place(call, communicator_.rank(), communicator_.ranks());
+      if (i > 0 && buffers.rotates()) buffers.place(call, communicator_.rank(), communicator_.ranks());
       GRADRAIL_TRY(communicator_.run(call, deadline));
     }
     samples_[index].push_back(microseconds_since(begin) / batch);
@@ -219,8 +219,9 @@ class Block {
   Result<void> prepare_contenders() {
     for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
       if (contender(i) != nullptr) {
-        const auto trial = contender(i)->prepare(cases_.front(), buffers_.cache(), rules_.warmup, rules_.check,
-                                                 rules_.seed * k_most_cases + i, Deadline::after(patience(0)));
+        const auto trial =
+            contender(i)->prepare(cases_.front().call, cases_.front().buffers->cache(), rules_.warmup, rules_.check,
+                                  rules_.seed * k_most_cases + i, Deadline::after(patience(0)));
         if (trial) {
           outcomes_[i].wrong = trial->wrong;
           estimates_us_[i] = trial->operation_us;
@@ -287,8 +288,7 @@ class Block {
 
   Bootstrap& bootstrap_;
   Communicator& communicator_;
-  Buffers& buffers_;
-  const std::vector<Call>& cases_;
+  const std::vector<BlockCase>& cases_;
   const MeasureRules& rules_;
   Seconds patience_{};  // with ranks that are busy on their own
   const Contenders& contenders_;
@@ -302,10 +302,18 @@ class Block {
 
 }  // namespace
 
-Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers,
-                                           const std::vector<Call>& cases, const MeasureRules& rules,
+Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
+                                           const std::vector<BlockCase>& cases, const MeasureRules& rules,
                                            const Contenders& contenders) {
-  return Block(bootstrap, communicator, buffers, cases, rules, contenders).run();
+  if (cases.empty()) return std::vector<Outcome>();
+  return Block(bootstrap, communicator, cases, rules, contenders).run();
+}
+
+Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator, Buffers& buffers,
+                                           const std::vector<Call>& cases, const MeasureRules& rules) {
+  std::vector<BlockCase> with_buffers;
+  for (const Call& call : cases) with_buffers.push_back({call, &buffers});
+  return measure_block(bootstrap, communicator, with_buffers, rules);
 }
 
 }  // namespace gradrail

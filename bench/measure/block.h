@@ -52,11 +52,21 @@ inline constexpr double k_hopeless = 2;
 // Contenders of a block: as many on every rank, null on all but rank 0.
 using Contenders = std::vector<Contender*>;
 
-// `cases` differ in algorithm, lanes and pieces. Outcomes come in their order, then those of
-// the contenders, who are given the first case's call. Errors: those of the communicator and
-// the bootstrap; nothing can be measured after one.
+// One of our cases, and the memory it works on.
+struct BlockCase {
+  Call call;
+  Buffers* buffers = nullptr;
+};
+
+// `cases` differ in algorithm, lanes, pieces and buffers. Outcomes come in their order, then those of the contenders,
+// who are given the first case's call. Errors: those of the communicator and the bootstrap; nothing can be measured
+// after one.
+[[nodiscard]] Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
+                                                         const std::vector<BlockCase>& cases, const MeasureRules& rules,
+                                                         const Contenders& contenders = {});
+// All on the same buffers, without contenders.
 [[nodiscard]] Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
                                                          Buffers& buffers, const std::vector<Call>& cases,
-                                                         const MeasureRules& rules, const Contenders& contenders = {});
+                                                         const MeasureRules& rules);
 
 }  // namespace gradrail

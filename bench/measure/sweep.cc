@@ -104,7 +104,7 @@ class Sweep {
     const auto here = std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == host; });
     const auto one = static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache)) +
                      static_cast<double>(scratch);
-    if (const double all = one * static_cast<double>(here);
+    if (const double all = one * static_cast<double>(here) * (options_.registered_too ? 2 : 1);
         capacity.free_memory_bytes > 0 && all > static_cast<double>(capacity.free_memory_bytes))
       return fail(Code::exhausted,
                   fmt::format("buffers for {} take {:.1f} GB on {} ranks, and {} has {:.1f} GB free; choose a smaller "
@@ -156,6 +156,11 @@ class Sweep {
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
     GRADRAIL_ASSIGN(Buffers buffers,
                     Buffers::make(*group, static_cast<std::uint64_t>(largest), options_.buffers, options_.cache));
+    std::optional<Buffers> registered;
+    if (options_.registered_too) {
+      GRADRAIL_ASSIGN(registered, Buffers::make(*group, static_cast<std::uint64_t>(largest), BufferKind::registered,
+                                                options_.cache));
+    }
     // Memory touched for the first time takes longest; operations have only the timeout.
     const auto touched =
         static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
@@ -169,7 +174,7 @@ class Sweep {
     }
     GRADRAIL_ASSIGN(const Rivals rivals, meet_rivals(*group));
     for (const Case& c : cases) {
-      GRADRAIL_TRY(sweep_case(*group, buffers, c, rivals));
+      GRADRAIL_TRY(sweep_case(*group, buffers, registered ? &*registered : nullptr, c, rivals));
       done_weight_ += weight(c);
     }
     return {};
@@ -188,7 +193,7 @@ class Sweep {
     against.start_wait = std::min(against.start_wait, control_wait(options_.rules.timeout));
     const std::size_t count = count_rivals(against);
     Rivals rivals;
-    if (count == 0) return rivals;
+    if (options_.against.empty()) return rivals;
     if (bootstrap_.rank() == 0) {
       if (listener_ != nullptr)
         listener_->next(done_weight_ / total_weight_, fmt::format("starting {} other libraries' ranks", count));
@@ -203,7 +208,9 @@ class Sweep {
     return rivals;
   }
 
-  Result<void> sweep_case(Communicator& group, Buffers& buffers, const Case& c, const Rivals& rivals) {
+  // `registered`: for every case once more; null if that was not asked for.
+  Result<void> sweep_case(Communicator& group, Buffers& buffers, Buffers* registered, const Case& c,
+                          const Rivals& rivals) {
     const auto names = algorithms_of(options_, c.collective, group);
     std::vector<Call> calls;
     for (const std::string& name : names) {
@@ -224,6 +231,9 @@ class Sweep {
       listener_->next(done_weight_ / total_weight_,
                       fmt::format("{} {} {}", to_string(c.collective), group.transport_name(), c.bytes));
 
+    std::vector<BlockCase> measured;
+    for (const Call& call : calls) measured.push_back({call, &buffers});
+    for (std::size_t i = 0; i < calls.size() && registered != nullptr; ++i) measured.push_back({calls[i], registered});
     Contenders contenders;
     for (const auto& contender : rivals.contenders) contenders.push_back(contender.get());
     std::vector<Outcome> outcomes;
@@ -232,7 +242,7 @@ class Sweep {
       MeasureRules rules = options_.rules;
       rules.seed = ++seed_;
       GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
-      GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, buffers, calls, rules, contenders));
+      GRADRAIL_ASSIGN(outcomes, measure_block(bootstrap_, group, measured, rules, contenders));
       GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c));
       const Phase before = phase_;
       GRADRAIL_TRY(look_at_machine());
@@ -249,8 +259,12 @@ class Sweep {
     const Setting setting = setting_of(group);
     std::vector<Point> points;
     for (std::size_t i = 0; i < calls.size(); ++i) points.push_back(point_of(setting, calls[i], outcomes[i]));
+    Setting on_registered = setting;
+    on_registered.buffers = BufferKind::registered;
+    for (std::size_t i = calls.size(); i < measured.size(); ++i)
+      points.push_back(point_of(on_registered, measured[i].call, outcomes[i]));
     for (std::size_t i = 0; i < contenders.size() && listener_ != nullptr; ++i)
-      points.push_back(point_of(setting, calls.front(), outcomes[calls.size() + i], *contenders[i]));
+      points.push_back(point_of(setting, calls.front(), outcomes[measured.size() + i], *contenders[i]));
     for (Point& point : points) point.phase = phase;
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
     if (listener_ != nullptr && bare_us > 0)

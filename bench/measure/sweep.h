@@ -40,6 +40,7 @@ struct SweepOptions {
   int root = 0;
   bool in_place = false;
   BufferKind buffers = BufferKind::plain;
+  bool registered_too = false;  // every case once more, in the same block, on registered buffers
   Cache cache = Cache::hot;
   int lanes = 0;  // 0: by the algorithm's tuning
   int pieces = 0;

@@ -62,8 +62,6 @@ constexpr PeerConfiguration k_table[] = {
     {"gloo", "halving_doubling", "tcp", "", "", "halving_doubling", Room::any, true},
     {"gloo", "ring_chunked,sync", "tcp", "", "", "ring_chunked,sync", k_core_each, true},
     {"gloo", "halving_doubling,sync", "tcp", "", "", "halving_doubling,sync", k_core_each, true},
-    {"ucc", "default", "shm", "UCX_TLS=posix,cma,self", "", "", Room::any, false, true},
-    {"ucc", "default", "tcp", GRADRAIL_UCX_TCP, "", "", Room::any, false, true},
     {"nccl", "default", "cuda_ipc", "", "", "", Room::any, false, true},
 };
 // clang-format on
@@ -72,11 +70,10 @@ struct Library {
   std::string_view name;
   std::string_view words;  // what a person calls it, and what to install
 };
-constexpr std::array<Library, 5> k_libraries = {{
+constexpr std::array<Library, 4> k_libraries = {{
     {"openmpi", "Open MPI's headers (Debian: libopenmpi-dev openmpi-bin)"},
     {"mpich", "MPICH's headers (Debian: libmpich-dev mpich)"},
     {"gloo", "Gloo's headers (Debian: libgloo-dev)"},
-    {"ucc", "UCC's headers (ucc/api/ucc.h) and UCX's"},
     {"nccl", "NCCL's headers (nccl.h) and the CUDA toolkit"},
 }};
 

@@ -25,6 +25,10 @@ class PeerLibrary {
   [[nodiscard]] virtual Result<void> barrier() = 0;
   // Whether run() may be called with buffers other than those of prepare().
   [[nodiscard]] virtual bool takes_other_buffers() const { return true; }
+  // A library that works on memory of its own, as one for GPUs does, takes the call's input there before a check, and
+  // brings its output back after it. Never within what is timed.
+  [[nodiscard]] virtual Result<void> load(const Call&, std::size_t) { return {}; }
+  [[nodiscard]] virtual Result<void> store(const Call&, std::size_t) { return {}; }
   // Forgets what prepare() made; the buffers are about to go.
   virtual void forget() {}
 };

@@ -71,13 +71,14 @@ std::string Table::row(const Point& point, Mark mark) {
   const std::string size = std::to_string(point.bytes);
   const std::string count = std::to_string(point.count);
   const std::string root = std::to_string(point.root);
-  const std::string algorithm = fmt::format("{} {}",
-                                            mark == Mark::winner ? '*'
-                                            : mark == Mark::tie  ? '~'
-                                                                 : ' ',
-                                            point.requested               ? *point.requested + ":" + point.algorithm
-                                            : point.library != "gradrail" ? point.library + ":" + point.algorithm
-                                                                          : point.algorithm);
+  std::string algorithm = fmt::format("{} {}",
+                                      mark == Mark::winner ? '*'
+                                      : mark == Mark::tie  ? '~'
+                                                           : ' ',
+                                      point.requested               ? *point.requested + ":" + point.algorithm
+                                      : point.library != "gradrail" ? point.library + ":" + point.algorithm
+                                                                    : point.algorithm);
+  if (options_.say_registered && point.buffers == "registered") algorithm += " (registered)";
   const std::string wrong = point.wrong ? std::to_string(*point.wrong) : "N/A";
   std::string time = "-", algbw = "-", busbw = "-", p99 = "-", cv = "-", interval = "-";
   if (point.time_us) {

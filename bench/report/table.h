@@ -18,6 +18,7 @@ namespace gradrail {
 struct TableOptions {
   bool colour = false;
   bool collective_column = false;  // where a run measures more than one
+  bool say_registered = false;     // behind the algorithm, where plain buffers are measured as well
   int algorithm_width = 18;        // of the longest name that will come
   int transport_width = 9;
 };
