@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -15,6 +16,8 @@ namespace {
 
 // A sample shorter than this would measure the clock and the barrier's exit.
 constexpr double k_shortest_sample_us = 50;
+// Ranks that share cores leave a barrier one after the other, many microseconds apart.
+constexpr double k_shortest_crowded_us = 500;
 constexpr int k_largest_batch = 2000;
 constexpr int k_fewest_samples = 8;
 constexpr int k_most_samples = 1000;
@@ -116,13 +119,15 @@ class Block {
     const Traffic after = communicator_.traffic();
     for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
     GRADRAIL_TRY(communicator_.barrier(soon()));
-    const auto begin = Clock::now();
-    constexpr int k_estimate = 3;
-    for (int i = 0; i < k_estimate; ++i) {
+    // The shortest of a few: after others had the cores, the first ones tell more about the scheduler.
+    estimates_us_[index] = std::numeric_limits<double>::infinity();
+    constexpr int k_estimates = 5;
+    for (int i = 0; i < k_estimates; ++i) {
       buffers.before_sample();
+      const auto begin = Clock::now();
       GRADRAIL_TRY(once(index));
+      estimates_us_[index] = std::min(estimates_us_[index], microseconds_since(begin));
     }
-    estimates_us_[index] = microseconds_since(begin) / k_estimate;
     return {};
   }
 
@@ -133,6 +138,7 @@ class Block {
   // the slowest rank, and from that the same batch and number of samples.
   Result<void> agree() {
     ByteWriter mine;
+    mine.put(static_cast<std::uint8_t>(communicator_.crowded()));
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
@@ -141,8 +147,10 @@ class Block {
     GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(patience_)));
     for (Outcome& outcome : outcomes_) outcome.wrong = 0;
     std::fill(sent_.begin(), sent_.end(), Traffic{});
+    double shortest_us = k_shortest_sample_us;
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
+      if (reader.get<std::uint8_t>() != 0) shortest_us = k_shortest_crowded_us;
       for (std::size_t i = 0; i < outcomes_.size(); ++i) {
         outcomes_[i].wrong += reader.get<std::uint64_t>();
         estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
@@ -156,7 +164,7 @@ class Block {
       const double once_us = std::max(estimates_us_[i], 0.01);
       // With flushed caches only the first call of a batch would find them so.
       if (synchronises(cases_.front().call.collective) && !flushes())
-        outcomes_[i].batch = static_cast<int>(std::clamp(k_shortest_sample_us / once_us, 1.0, double{k_largest_batch}));
+        outcomes_[i].batch = static_cast<int>(std::clamp(shortest_us / once_us, 1.0, double{k_largest_batch}));
       const double sample_us = once_us * outcomes_[i].batch + barriers_us_[i];
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
       wanted_[i] = rules_.samples > 0

@@ -3,9 +3,8 @@
 //
 // A call is started, then tested or waited for; several may be in flight. All ranks start the same calls in the same
 // order, with the same collective, count, type, operation, root and algorithm, and where that is "auto" with memory of
-// the same kind. Nothing is allocated and no connection
-// is made once a call of the same kind has run before. Every wait has a deadline. After one failure the communicator is
-// poisoned: every later call is refused with the first failure.
+// the same kind. Nothing is allocated and no connection is made once a call of the same kind has run before. Every wait
+// has a deadline. After one failure the communicator is poisoned: every later call is refused with the first failure.
 //
 // Belongs to one thread. Memory made by it must be gone before it.
 #pragma once
