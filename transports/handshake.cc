@@ -17,8 +17,6 @@ constexpr std::size_t k_greeting_bytes = k_magic.size() + sizeof(Secret::Nonce);
 // New connections taken in one poll(), so that a flood of them cannot keep handshakes from going on.
 constexpr int k_most_new = 64;
 
-bool later(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
-
 // How long a wait may last before a dial between two tries must look again.
 Deadline sooner(Deadline deadline, Seconds at_most) {
   return Deadline::at(std::min(deadline.when(), Deadline::after(at_most).when()));
@@ -92,7 +90,7 @@ Result<bool> Proof::advance(int fd) {
   for (;;) {
     if (out_done_ < out_size_) {
       const auto sent = ::send(fd, out_.data() + out_done_, out_size_ - out_done_, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent < 0 && later(errno)) return false;
+      if (sent < 0 && not_ready(errno)) return false;
       if (sent < 0) return ended(errno);
       out_done_ += static_cast<std::size_t>(sent);
       continue;
@@ -100,7 +98,7 @@ Result<bool> Proof::advance(int fd) {
     if (stage_ == Stage::done) return true;
     const std::size_t need = stage_ == Stage::greeting ? k_greeting_bytes : sizeof(Secret::Digest);
     const auto got = ::recv(fd, in_.data() + in_have_, need - in_have_, MSG_DONTWAIT);
-    if (got < 0 && later(errno)) return false;
+    if (got < 0 && not_ready(errno)) return false;
     if (got <= 0) return ended(got < 0 ? errno : 0);
     in_have_ += static_cast<std::size_t>(got);
     if (in_have_ < need) continue;
@@ -144,7 +142,7 @@ Result<bool> Acceptor::advance(Pending& one) const {
     std::byte* const to = in_length ? one.length.data() + one.have : one.hello.data() + (one.have - prefix);
     const std::size_t room = in_length ? prefix - one.have : prefix + one.hello.size() - one.have;
     const auto got = ::recv(one.fd.get(), to, room, MSG_DONTWAIT);
-    if (got < 0 && later(errno)) return false;
+    if (got < 0 && not_ready(errno)) return false;
     if (got <= 0) return fail(Code::peer_gone, "the other side closed the connection before its hello");
     one.have += static_cast<std::size_t>(got);
     if (in_length && one.have == prefix) {
@@ -287,7 +285,7 @@ Result<bool> Dial::advance() {
           return true;
         }
         const auto sent = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && later(errno)) return false;
+        if (sent < 0 && not_ready(errno)) return false;
         if (sent < 0)
           return fail(Code::peer_gone, "the other side closed the connection after the proof", Error::k_no_peer, errno);
         sent_ += static_cast<std::size_t>(sent);

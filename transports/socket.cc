@@ -141,6 +141,8 @@ int connect_outcome(int fd) {
   return error;
 }
 
+bool not_ready(int sys_errno) { return sys_errno == EAGAIN || sys_errno == EWOULDBLOCK || sys_errno == EINTR; }
+
 bool worth_retrying(int connect_errno) {
   return connect_errno == ECONNREFUSED || connect_errno == ECONNRESET || connect_errno == EAGAIN ||
          connect_errno == ETIMEDOUT || connect_errno == EADDRNOTAVAIL;

@@ -51,6 +51,9 @@ enum class OnRefused { fail, retry };  // what to do while nobody listens there
 // True for what a listener that is not up yet, or overrun, answers: worth another try.
 [[nodiscard]] bool worth_retrying(int connect_errno);
 
+// True for the errno of a call on a socket that is to be tried again, as nothing is wrong.
+[[nodiscard]] bool not_ready(int sys_errno);
+
 // Small messages leave at once; an idle link whose other end vanished is noticed within about 12 s. No effect on
 // sockets that are not TCP.
 void set_prompt_and_watched(int fd);

@@ -100,21 +100,20 @@ Result<void> BareSockets::exchange(bool one_way_each, const Load& load, Deadline
   const auto ended = [&](int error) {
     return fail(Code::peer_gone, who_ + " closed its bare socket", partner_, error);
   };
-  const auto later = [](int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; };
   std::size_t sent = 0;
   std::size_t received = 0;
   for (int idle = 0; sent < load.bytes || received < load.bytes; ++idle) {
     if (sent < load.bytes) {
       const auto n = ::send(to, load.from.data() + sent % load.from.size(), run(sent, load.from.size()),
                             MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (n < 0 && !later(errno)) return ended(errno);
+      if (n < 0 && !not_ready(errno)) return ended(errno);
       if (n > 0) sent += static_cast<std::size_t>(n);
       if (n > 0) idle = 0;
     }
     if (received < load.bytes) {
       const auto n =
           ::recv(from, load.to.data() + received % load.to.size(), run(received, load.to.size()), MSG_DONTWAIT);
-      if (n == 0 || (n < 0 && !later(errno))) return ended(n < 0 ? errno : 0);
+      if (n == 0 || (n < 0 && !not_ready(errno))) return ended(n < 0 ? errno : 0);
       if (n > 0) received += static_cast<std::size_t>(n);
       if (n > 0) idle = 0;
     }

@@ -81,8 +81,6 @@ struct Pieces {
   }
 };
 
-bool later(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
-
 }  // namespace
 
 void TcpEndpoint::Free::operator()(std::byte* memory) const {
@@ -192,7 +190,7 @@ bool TcpEndpoint::send_some(TcpStream& stream) {
   if (pieces.count == 0) return false;
   const auto sent = pieces.send_to(stream.fd.get());
   if (sent < 0) {
-    if (later(errno)) {
+    if (not_ready(errno)) {
       stream.may_write = errno == EINTR;
     } else {
       ended(errno);
@@ -264,7 +262,7 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
   }
   const auto got = pieces.receive_from(stream.fd.get());
   if (got <= 0) {
-    if (got < 0 && later(errno)) {
+    if (got < 0 && not_ready(errno)) {
       stream.may_read = errno == EINTR;
     } else if (holds_whole_message() || older_is_unread(stream)) {
       stream.hung_up = true;  // the end counts once that is taken
@@ -392,7 +390,7 @@ void TcpEndpoint::notice_end(TcpStream& stream) {
   if (failure_ || !stream.hung_up || holds_whole_message()) return;
   std::byte next;
   const auto got = ::recv(stream.fd.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (got > 0 || (got < 0 && later(errno))) return;
+  if (got > 0 || (got < 0 && not_ready(errno))) return;
   const int error = got < 0 ? errno : 0;
   if (std::any_of(streams_.begin(), streams_.end(), [](const auto& one) { return has_unread(*one); })) return;
   ended(error);

@@ -1,16 +1,15 @@
 #include "transports/tcp/transport.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sched.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "transports/base/check.h"
+#include "transports/base/epoll.h"
+#include "transports/base/pages.h"
+#include "transports/meet.h"
 
 namespace gradrail {
 namespace {
@@ -24,19 +23,16 @@ constexpr std::size_t k_few = 4;
 constexpr unsigned k_ask_every = 256;
 constexpr Seconds k_look_around_every{1};
 constexpr int k_events = 64;
-constexpr std::size_t k_huge_page = 2 << 20;
 constexpr Traits k_traits{.name = "tcp", .depth = k_tcp_depth};
 
 class PlainRegion final : public Region {
  public:
-  PlainRegion(const Transport& owner, Buffer buffer, std::size_t mapped = 0)
-      : Region(owner, buffer, false), mapped_(mapped) {}
-  ~PlainRegion() override {
-    if (mapped_ > 0) ::munmap(buffer().data, mapped_);
-  }
+  // `pages`: the memory, if it is the region's own.
+  PlainRegion(const Transport& owner, Buffer buffer, Pages pages = {})
+      : Region(owner, buffer, false), pages_(std::move(pages)) {}
 
  private:
-  std::size_t mapped_;  // bytes to unmap, 0 if the memory is the caller's
+  Pages pages_;
 };
 
 struct Hello {
@@ -59,26 +55,6 @@ struct Hello {
   }
 };
 
-std::string name_of(const Peer& peer) {
-  return fmt::format("rank {} on {} (lane {})", peer.rank, peer.host, peer.lane);
-}
-
-Result<SocketAddress> address_of(const Peer& peer) {
-  ByteReader in(peer.address);
-  const auto host = in.get_string();
-  const auto port = in.get<std::uint16_t>();
-  if (!in.ok() || in.left() > 0)
-    return fail(Code::malformed, name_of(peer) + " published an address that does not parse", peer.rank);
-  auto address = resolve(host, port);
-  if (!address) return fail(Code::malformed, name_of(peer) + ": " + address.error().message, peer.rank);
-  return address;
-}
-
-tl::unexpected<Error> about(const Peer& peer, Error error) {
-  error.peer = peer.rank;
-  return tl::unexpected<Error>(std::move(error).in("connecting to " + name_of(peer)));
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Transport>> TcpTransport::make(const Settings& settings) {
@@ -96,23 +72,19 @@ const Traits& TcpTransport::traits() const { return k_traits; }
 
 Result<Address> TcpTransport::listen() {
   GRADRAIL_CHECK(!acceptor_);
-  GRADRAIL_ASSIGN(auto listener, listen_tcp(settings_.listen_host, 0));
-  GRADRAIL_ASSIGN(const int port, local_port(listener.get()));
   // Every other rank may be in the middle of its handshake at once; beyond that come strangers.
   Acceptor::Options options;
   options.purpose = k_purpose;
   options.most_hello_bytes = sizeof(Hello);
   options.most_pending +=
       8 * static_cast<std::size_t>(settings_.ranks) * static_cast<std::size_t>(settings_.connections);
-  GRADRAIL_ASSIGN(acceptor_, Acceptor::make(std::move(listener), settings_.secret, std::move(options)));
+  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings_, std::move(options)));
+  acceptor_ = std::move(listening.acceptor);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, acceptor_->fd(), &event) != 0)
     return fail_errno("watching the listening socket", errno);
-  ByteWriter address;
-  address.put_string(settings_.listen_host);
-  address.put(static_cast<std::uint16_t>(port));
-  return std::move(address).take();
+  return std::move(listening.address);
 }
 
 Result<void> TcpTransport::take_early() {
@@ -156,10 +128,7 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
   const int sockets_a_pipe = 2 * settings_.connections;  // stripe.h
   std::vector<Wanted> wanted;
   for (const auto& peer : peers) {
-    if (peer.rank < 0 || peer.rank >= settings_.ranks || peer.rank == settings_.rank || peer.lane < 0 ||
-        peer.lane >= k_max_lanes)
-      return fail(Code::bad_usage, fmt::format("{} is not a peer of rank {} among {} ranks", name_of(peer),
-                                               settings_.rank, settings_.ranks));
+    GRADRAIL_TRY(expect_peer(peer, settings_));
     for (int index = 0; index < sockets_a_pipe; ++index) {
       wanted.push_back({&peer, index, std::nullopt, Fd()});
       if (peer.rank < settings_.rank) continue;
@@ -179,7 +148,7 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
       if (one.fd) continue;
       if (one.dial) {
         auto done = one.dial->advance();
-        if (!done) return about(*one.peer, std::move(done).error());
+        if (!done) return connecting_to(*one.peer, std::move(done).error());
         if (*done) one.fd = one.dial->take();
       } else {
         GRADRAIL_ASSIGN(auto claimed, claim(*one.peer, one.index));
@@ -191,14 +160,7 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
       pausing |= one.dial && one.dial->fd() < 0;
     }
     if (missing == nullptr) break;
-    if (deadline.passed())
-      return fail(Code::timed_out,
-                  fmt::format("{} {} in time", name_of(*missing),
-                              missing->rank > settings_.rank ? "did not answer" : "did not connect"),
-                  missing->rank);
-    // Silent strangers are to be dropped while we wait, and dials between two tries have nothing to wait on but time.
-    const auto limit = Deadline::after(pausing ? Seconds(0.002) : Seconds(0.5));
-    ::poll(waits.data(), waits.size(), std::min(limit.left_ms(), deadline.left_ms()));
+    GRADRAIL_TRY(wait_for_peers(waits, *missing, settings_, pausing, deadline));
   }
 
   std::vector<std::unique_ptr<Endpoint>> endpoints;
@@ -221,12 +183,9 @@ Result<std::unique_ptr<Region>> TcpTransport::register_memory(Buffer buffer) {
 }
 
 Result<std::unique_ptr<Region>> TcpTransport::allocate(std::size_t bytes) {
-  const std::size_t mapped = std::max<std::size_t>(bytes, 1);
-  void* memory = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    return fail(Code::exhausted, fmt::format("{} bytes of memory are not to be had", bytes), Error::k_no_peer, errno);
-  if (bytes >= k_huge_page) ::madvise(memory, mapped, MADV_HUGEPAGE);  // a wish; nothing depends on it
-  return std::make_unique<PlainRegion>(*this, Buffer{static_cast<std::byte*>(memory), bytes}, mapped);
+  GRADRAIL_ASSIGN(auto pages, Pages::map(bytes));
+  const Buffer buffer{pages.data(), bytes};
+  return std::make_unique<PlainRegion>(*this, buffer, std::move(pages));
 }
 
 void TcpTransport::enter(TcpEndpoint& endpoint) {
@@ -256,13 +215,7 @@ bool TcpTransport::progress() {
 
 bool TcpTransport::ask(Seconds at_most) {
   std::array<epoll_event, k_events> events;
-  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(at_most).count();
-  const timespec limit{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
-  int count = ::epoll_pwait2(epoll_.get(), events.data(), k_events, &limit, nullptr);
-  if (count < 0 && errno == ENOSYS) {  // before Linux 5.11 only whole milliseconds
-    const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(at_most).count();
-    count = ::epoll_wait(epoll_.get(), events.data(), k_events, static_cast<int>(milliseconds));
-  }
+  const int count = wait_for_events(epoll_.get(), events, at_most);
   for (int i = 0; i < count; ++i) {
     auto* stream = static_cast<TcpStream*>(events[static_cast<std::size_t>(i)].data.ptr);
     const auto what = events[static_cast<std::size_t>(i)].events;

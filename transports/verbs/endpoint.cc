@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "transports/base/check.h"
+#include "transports/socket.h"
 #include "transports/verbs/transport.h"
 
 namespace gradrail::verbs {
@@ -21,7 +21,6 @@ constexpr Seconds k_drain{2};
 
 VerbsRegion::~VerbsRegion() {
   if (memory_ != nullptr) device_.calls().dereg_mr(memory_);
-  if (mapped_ > 0) ::munmap(buffer().data, mapped_);
 }
 
 VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::unique_ptr<QueuePair> pair,
@@ -107,7 +106,7 @@ void VerbsEndpoint::check_life() {
   if (!peer_closed_) {
     char next;
     const auto got = ::recv(lifeline_.get(), &next, 1, MSG_DONTWAIT);
-    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))) {
+    if (got > 0 || (got < 0 && not_ready(errno))) {
       poll();  // an idle pipe's device may have given up
       return;
     }

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "transports/base/fd.h"
+#include "transports/base/pages.h"
 #include "transports/transport.h"
 #include "transports/verbs/cause.h"
 #include "transports/verbs/queue_pair.h"
@@ -27,9 +28,9 @@ class VerbsTransport;
 
 class VerbsRegion final : public Region {
  public:
-  // `mapped`: bytes to unmap in the end, 0 if the memory is the caller's. `memory` may be null for no bytes.
-  VerbsRegion(const Transport& owner, Device& device, Buffer buffer, ibv_mr* memory, std::size_t mapped)
-      : Region(owner, buffer, true), device_(device), memory_(memory), mapped_(mapped) {}
+  // `pages`: the memory, if it is the region's own. `memory` may be null for no bytes.
+  VerbsRegion(const Transport& owner, Device& device, Buffer buffer, ibv_mr* memory, Pages pages = {})
+      : Region(owner, buffer, true), device_(device), pages_(std::move(pages)), memory_(memory) {}
   ~VerbsRegion() override;
 
   [[nodiscard]] std::uint32_t local_key() const { return memory_ != nullptr ? memory_->lkey : 0; }
@@ -37,8 +38,8 @@ class VerbsRegion final : public Region {
 
  private:
   Device& device_;
+  Pages pages_;
   ibv_mr* memory_;
-  std::size_t mapped_;
 };
 
 class VerbsEndpoint final : public Endpoint {

@@ -1,6 +1,7 @@
 // How two ranks meet and connect their queue pairs; see transport.h.
+#include "transports/meet.h"
+
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -22,21 +23,6 @@ constexpr Seconds k_answer_limit{1};
 
 enum class Answer : std::uint8_t { here, refused };  // then an Introduction, or a sentence
 
-std::string name_of(const Peer& peer) {
-  return fmt::format("rank {} on {} (lane {})", peer.rank, peer.host, peer.lane);
-}
-
-Result<SocketAddress> address_of(const Peer& peer) {
-  ByteReader in(peer.address);
-  const auto host = in.get_string();
-  const auto port = in.get<std::uint16_t>();
-  if (!in.ok() || in.left() > 0)
-    return fail(Code::malformed, name_of(peer) + " published an address that does not parse", peer.rank);
-  auto address = resolve(host, port);
-  if (!address) return fail(Code::malformed, name_of(peer) + ": " + address.error().message, peer.rank);
-  return address;
-}
-
 // One frame (a 32-bit length, then the bytes), as it comes.
 class Frame {
  public:
@@ -52,7 +38,7 @@ class Frame {
       }
       bytes_.resize(need);
       const auto got = ::recv(fd, bytes_.data() + have_, need - have_, MSG_DONTWAIT);
-      if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return false;
+      if (got < 0 && not_ready(errno)) return false;
       if (got <= 0) return fail(Code::peer_gone, "it closed the connection before it answered");
       have_ += static_cast<std::size_t>(got);
     }
@@ -74,31 +60,22 @@ struct VerbsTransport::Opening {
   Frame answer;
   Fd fd;
   bool open = false;
-
-  [[nodiscard]] tl::unexpected<Error> about(Error error) const {
-    error.peer = peer->rank;
-    return tl::unexpected<Error>(std::move(error).in("connecting to " + name_of(*peer)));
-  }
 };
 
 Result<Address> VerbsTransport::listen() {
   GRADRAIL_CHECK(!acceptor_);
-  GRADRAIL_ASSIGN(auto listener, listen_tcp(settings_.listen_host, 0));
-  GRADRAIL_ASSIGN(const int port, local_port(listener.get()));
   Acceptor::Options options;
   options.purpose = k_purpose;
   options.most_hello_bytes = Introduction::k_most_bytes;
   options.most_pending += 4 * static_cast<std::size_t>(settings_.ranks);
-  GRADRAIL_ASSIGN(acceptor_, Acceptor::make(std::move(listener), settings_.secret, std::move(options)));
+  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings_, std::move(options)));
+  acceptor_ = std::move(listening.acceptor);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.ptr = this;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, acceptor_->fd(), &event) != 0)
     return fail_errno("watching the listening socket", errno);
-  ByteWriter address;
-  address.put_string(settings_.listen_host);
-  address.put(static_cast<std::uint16_t>(port));
-  return std::move(address).take();
+  return std::move(listening.address);
 }
 
 Result<void> VerbsTransport::take_early() {
@@ -186,7 +163,7 @@ Result<void> VerbsTransport::advance_higher(Opening& opening) {
   }
   std::byte word{};
   const auto got = ::recv(opening.fd.get(), &word, 1, MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return {};
+  if (got < 0 && not_ready(errno)) return {};
   if (got == 1 && word == k_ready) {
     opening.open = true;
     return {};
@@ -199,7 +176,7 @@ Result<void> VerbsTransport::advance_higher(Opening& opening) {
 
 Result<void> VerbsTransport::advance(Opening& opening) {
   auto done = opening.peer->rank > settings_.rank ? advance_lower(opening) : advance_higher(opening);
-  if (!done) return opening.about(std::move(done).error());
+  if (!done) return connecting_to(*opening.peer, std::move(done).error());
   return {};
 }
 
@@ -207,13 +184,10 @@ Result<std::vector<std::unique_ptr<Endpoint>>> VerbsTransport::connect(std::span
   GRADRAIL_CHECK(acceptor_.has_value());
   std::vector<Opening> openings;
   for (const auto& peer : peers) {
-    if (peer.rank < 0 || peer.rank >= settings_.ranks || peer.rank == settings_.rank || peer.lane < 0 ||
-        peer.lane >= k_max_lanes)
-      return fail(Code::bad_usage, fmt::format("{} is not a peer of rank {} among {} ranks", name_of(peer),
-                                               settings_.rank, settings_.ranks));
+    GRADRAIL_TRY(expect_peer(peer, settings_));
     Opening& opening = openings.emplace_back();
     opening.peer = &peer;
-    if (auto started = start(opening); !started) return opening.about(std::move(started).error());
+    if (auto started = start(opening); !started) return connecting_to(*opening.peer, std::move(started).error());
     if (peer.rank < settings_.rank) continue;
     GRADRAIL_ASSIGN(const auto address, address_of(peer));
     opening.dial.emplace(address, settings_.secret, k_purpose, opening.own.pack());
@@ -234,14 +208,7 @@ Result<std::vector<std::unique_ptr<Endpoint>>> VerbsTransport::connect(std::span
       pausing |= one.dial && one.dial->fd() < 0;
     }
     if (missing == nullptr) break;
-    if (deadline.passed())
-      return fail(Code::timed_out,
-                  fmt::format("{} {} in time", name_of(*missing),
-                              missing->rank > settings_.rank ? "did not answer" : "did not connect"),
-                  missing->rank);
-    // Silent strangers are to be dropped while we wait, and dials between two tries have nothing to wait on but time.
-    const auto limit = Deadline::after(pausing ? Seconds(0.002) : Seconds(0.5));
-    ::poll(waits.data(), waits.size(), std::min(limit.left_ms(), deadline.left_ms()));
+    GRADRAIL_TRY(wait_for_peers(waits, *missing, settings_, pausing, deadline));
   }
 
   std::vector<std::unique_ptr<Endpoint>> endpoints;

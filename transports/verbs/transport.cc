@@ -2,21 +2,19 @@
 
 #include <fmt/format.h>
 #include <sched.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
 #include "transports/base/check.h"
+#include "transports/base/epoll.h"
+#include "transports/base/pages.h"
 
 namespace gradrail::verbs {
 namespace {
 
 constexpr std::size_t k_least_slots = 4;  // a ring of fewer could wait for credit for ever
-constexpr std::size_t k_huge_page = 2 << 20;
 // Sockets and the device's events are asked every so many calls that found nothing to do.
 constexpr unsigned k_ask_every = 128;
 constexpr Seconds k_look_around_every{1};
@@ -73,26 +71,17 @@ Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
   if (buffer.size > 0) {
     GRADRAIL_ASSIGN(memory, device_->register_memory(buffer.data, buffer.size));
   }
-  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory, 0);
+  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory);
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
-  const std::size_t mapped = std::max<std::size_t>(bytes, 1);
-  void* address = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED)
-    return fail(Code::exhausted, fmt::format("{} bytes of memory are not to be had", bytes), Error::k_no_peer, errno);
-  if (bytes >= k_huge_page) ::madvise(address, mapped, MADV_HUGEPAGE);  // a wish; nothing depends on it
+  GRADRAIL_ASSIGN(auto pages, Pages::map(bytes));
+  const Buffer buffer{pages.data(), bytes};
   ibv_mr* memory = nullptr;
   if (bytes > 0) {
-    auto registered = device_->register_memory(address, bytes);
-    if (!registered) {
-      ::munmap(address, mapped);
-      return tl::unexpected<Error>(std::move(registered).error());
-    }
-    memory = *registered;
+    GRADRAIL_ASSIGN(memory, device_->register_memory(buffer.data, bytes));
   }
-  return std::make_unique<VerbsRegion>(*this, *device_, Buffer{static_cast<std::byte*>(address), bytes}, memory,
-                                       mapped);
+  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory, std::move(pages));
 }
 
 void VerbsTransport::enter(VerbsEndpoint& endpoint) {
@@ -129,13 +118,7 @@ void VerbsTransport::wait(Seconds at_most) {
 
 void VerbsTransport::ask(Seconds at_most) {
   std::array<epoll_event, k_events> events;
-  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(at_most).count();
-  const timespec limit{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
-  int count = ::epoll_pwait2(epoll_.get(), events.data(), k_events, &limit, nullptr);
-  if (count < 0 && errno == ENOSYS) {  // before Linux 5.11 only whole milliseconds
-    const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(at_most).count();
-    count = ::epoll_wait(epoll_.get(), events.data(), k_events, static_cast<int>(milliseconds));
-  }
+  const int count = wait_for_events(epoll_.get(), events, at_most);
   for (int i = 0; i < count; ++i) {
     void* const who = events[static_cast<std::size_t>(i)].data.ptr;
     if (who == device_.get()) {
