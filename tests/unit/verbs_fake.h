@@ -47,6 +47,7 @@ class FakeVerbs final : public verbs::Calls {
   ibv_wc_status failure = IBV_WC_RETRY_EXC_ERR;
   // Completions of writes are held back until this is false again.
   bool silent = false;
+  int lost_addresses = 0;  // so many times the kernel gets no answer when it asks for a peer's hardware address
   // What went over the wire.
   std::size_t writes = 0, in_line = 0, largest_write = 0, asked = 0;
   std::string broken_rule;  // the first one
@@ -135,6 +136,7 @@ class FakeVerbs final : public verbs::Calls {
   int modify_qp(ibv_qp* qp, ibv_qp_attr& attributes, int) override {
     const std::lock_guard lock(mutex_);
     auto* const pair = reinterpret_cast<Pair*>(qp);
+    if (attributes.qp_state == IBV_QPS_RTR && lost_addresses > 0) return --lost_addresses, ETIMEDOUT;
     qp->state = attributes.qp_state;
     if (attributes.qp_state == IBV_QPS_RTR) pair->peer = attributes.dest_qp_num;
     return 0;

@@ -235,6 +235,21 @@ TEST(VerbsPipe, SmallMessagesGoInLineLongOnesStraightAndInPiecesTheDeviceTakes) 
   EXPECT_TRUE(calls->empty());
 }
 
+TEST(VerbsPipe, ALostQuestionForAnAddressIsAskedAgain) {
+  const auto calls = fake();
+  calls->lost_addresses = 3;
+  TwoRanks ranks(*calls);
+  EXPECT_TRUE(ranks.pipes[0] && ranks.pipes[1]);
+}
+
+TEST(VerbsPipe, APeerWithoutAnAddressIsAnErrorThatAsksForTheRoute) {
+  const auto calls = fake();
+  calls->lost_addresses = 1000;
+  TwoRanks ranks(*calls);
+  ASSERT_TRUE(ranks.errors[0] && ranks.errors[1]);
+  EXPECT_THAT(ranks.errors[0]->message + ranks.errors[1]->message, HasSubstr("is there a route between the two?"));
+}
+
 TEST(VerbsPipe, WorksWhereNothingGoesInLine) {
   const auto calls = fake();
   calls->machine.inline_bytes = 0;

@@ -16,6 +16,9 @@ namespace {
 constexpr int k_rnr_retry = 6;       // credits keep the receive queue from running empty, so this is for bugs only
 constexpr int k_min_rnr_timer = 12;  // 0.64 ms
 constexpr std::uint8_t k_hop_limit = 64;
+// For RoCE the kernel asks for the peer's hardware address when a queue pair connects, for about a second. The question
+// or its answer may be lost on a bad wire.
+constexpr int k_address_tries = 4;
 
 ibv_gid gid_of(const Introduction& peer) {
   ibv_gid gid;
@@ -145,7 +148,10 @@ Result<void> QueuePair::connect(const Introduction& peer) {
   }
   int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
              IBV_QP_MIN_RNR_TIMER;
-  if (const int error = calls_.modify_qp(pair_, ready, mask); error != 0)
+  int error = 0;
+  for (int tries = 0; tries < k_address_tries; ++tries)
+    if (error = calls_.modify_qp(pair_, ready, mask); error != ETIMEDOUT) break;
+  if (error != 0)
     return fail_errno(
         fmt::format("connecting a queue pair of {} to {}; is there a route between the two?", device_.describe(),
                     peer.global != 0 ? to_text(gid_of(peer)) : fmt::format("LID {}", peer.lid)),
@@ -159,7 +165,7 @@ Result<void> QueuePair::connect(const Introduction& peer) {
   sending.sq_psn = packet_number_;
   sending.max_rd_atomic = 1;
   mask = IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
-  if (const int error = calls_.modify_qp(pair_, sending, mask); error != 0)
+  if (error = calls_.modify_qp(pair_, sending, mask); error != 0)
     return fail_errno(fmt::format("starting a queue pair on {}", device_.where()), error);
   return {};
 }
