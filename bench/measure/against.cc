@@ -39,12 +39,6 @@ class Absent : public Contender {
   Error why_;
 };
 
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += fmt::format("{}{}", text.empty() ? "" : " ", word);
-  return text;
-}
-
 }  // namespace
 
 std::size_t count_rivals(const AgainstOptions& options) { return wanted(options).size(); }
@@ -77,11 +71,11 @@ Rivals start_rivals(const AgainstOptions& options) {
     record.configuration = start.name;
     record.transport = options.transport;
     record.ranks = options.ranks;
-    record.environment = joined(start.command.environment);
+    record.environment = fmt::format("{}", fmt::join(start.command.environment, " "));
     // Paths of this machine say nothing to others.
     std::vector<std::string> names;
     for (const std::string& word : start.command.argv) names.push_back(word.substr(word.find_last_of('/') + 1));
-    record.command = joined(names);
+    record.command = fmt::format("{}", fmt::join(names, " "));
     auto started = PeerRanks::start(start, Deadline::after(options.start_wait));
     if (started) {
       record.version = (*started)->version();

@@ -3,21 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string_view>
 
 #include "bench/report/against.h"
 #include "bench/report/figures.h"
+#include "bench/report/svg.h"
 #include "results/size.h"
 
 namespace gradrail {
 
 namespace {
 
-// As in chart.cc: told apart with colour-blindness as well (Okabe and Ito 2008).
-constexpr std::array<std::string_view, 8> k_colours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                                       "#e69f00", "#56b4e9", "#000000", "#999933"};
 constexpr double k_width = 880;
 constexpr double k_left = 70;
 constexpr double k_top = 84;
@@ -25,21 +22,6 @@ constexpr double k_panel_width = 770;
 constexpr double k_panel_height = 340;
 constexpr double k_legend_top = k_top + k_panel_height + 66;
 constexpr double k_legend_row = 22;
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '&': out += "&amp;"; break;
-      case '"': out += "&quot;"; break;
-      default:
-        if (static_cast<unsigned char>(c) >= ' ') out += c;
-    }
-  }
-  return out;
-}
 
 class Plane {
  public:
@@ -108,11 +90,11 @@ std::string curve(const Plane& plane, const std::vector<Comparison>& sizes, std:
     const auto bytes = static_cast<double>(c.bytes);
     band += fmt::format("{:.1f},{:.1f} ", plane.x(bytes), plane.y(Plane::high_of(c)));
     path += fmt::format("{:.1f},{:.1f} ", plane.x(bytes), plane.y(c.ratio));
-    marks +=
-        fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}</title></circle>\n",
-                    plane.x(bytes), plane.y(c.ratio), colour,
-                    escaped(fmt::format("{}: {} against {} of {}:{}", format_size(c.bytes), format_duration(c.ours_us),
-                                        format_duration(c.peer_us), c.peer, c.configuration)));
+    marks += fmt::format(
+        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"><title>{}</title></circle>\n", plane.x(bytes),
+        plane.y(c.ratio), colour,
+        svg_escaped(fmt::format("{}: {} against {} of {}:{}", format_size(c.bytes), format_duration(c.ours_us),
+                                format_duration(c.peer_us), c.peer, c.configuration)));
   }
   for (auto at = sizes.rbegin(); at != sizes.rend(); ++at)
     band += fmt::format("{:.1f},{:.1f} ", plane.x(static_cast<double>(at->bytes)), plane.y(Plane::low_of(*at)));
@@ -131,27 +113,24 @@ std::string against_svg(std::span<const Comparison> comparisons, const ChartOpti
     if (c.ratio > 0 && std::isfinite(c.ratio) && c.bytes > 0) drawable.push_back(c);
   const auto cases = by_case(drawable);
   const double height = k_legend_top + static_cast<double>(std::max<std::size_t>(cases.size(), 1)) * k_legend_row + 10;
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-      "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-      "<text x=\"{2:.0f}\" y=\"28\" font-size=\"18\" font-weight=\"bold\">{3}</text>\n"
-      "<text x=\"{2:.0f}\" y=\"47\" fill=\"#555\">{4}</text>\n"
-      "<text x=\"{2:.0f}\" y=\"{5:.0f}\">time of the best peer / time of gradrail: above 1, gradrail is "
+  std::string out = svg_opening({k_width, height, k_left, options.title, options.subtitle});
+  out += fmt::format(
+      "<text x=\"{:.0f}\" y=\"{:.0f}\">time of the best peer / time of gradrail: above 1, gradrail is "
       "faster</text>\n",
-      k_width, height, k_left, escaped(options.title), escaped(options.subtitle), k_top - 12);
+      k_left, k_top - 12);
   if (cases.empty())
     return out +
            fmt::format("<text x=\"{:.0f}\" y=\"{:.0f}\">nothing was compared</text>\n</svg>\n", k_left, k_top + 30);
   const Plane plane(drawable);
   out += plane.grid();
-  for (std::size_t i = 0; i < cases.size(); ++i) out += curve(plane, cases[i], k_colours[i % k_colours.size()]);
+  for (std::size_t i = 0; i < cases.size(); ++i) out += curve(plane, cases[i], svg_colour(i));
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const double y = k_legend_top + static_cast<double>(i) * k_legend_row;
     out += fmt::format(
         "<line x1=\"{0}\" y1=\"{1:.1f}\" x2=\"{2}\" y2=\"{1:.1f}\" stroke-width=\"3\" stroke=\"{3}\"/>\n"
         "<text x=\"{4}\" y=\"{5:.1f}\">{6}; geometric mean {7}</text>\n",
-        k_left, y, k_left + 26, k_colours[i % k_colours.size()], k_left + 34, y + 4,
-        escaped(case_name(cases[i].front())), format_factor(score_of(cases[i]).geometric_mean));
+        k_left, y, k_left + 26, svg_colour(i), k_left + 34, y + 4, svg_escaped(case_name(cases[i].front())),
+        format_factor(score_of(cases[i]).geometric_mean));
   }
   return out + "</svg>\n";
 }

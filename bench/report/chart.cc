@@ -10,14 +10,12 @@
 #include <vector>
 
 #include "bench/report/figures.h"
+#include "bench/report/svg.h"
 #include "results/size.h"
 
 namespace gradrail {
 namespace {
 
-// Colours that people with colour-blindness tell apart (Okabe and Ito 2008), dashed from the ninth line on.
-constexpr std::array<std::string_view, 8> k_colours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                                       "#e69f00", "#56b4e9", "#000000", "#999933"};
 constexpr double k_width = 1080;
 constexpr double k_panel_width = 440;
 constexpr double k_panel_height = 330;
@@ -36,21 +34,6 @@ struct Line {
   std::string name;
   std::vector<const Point*> points;  // by size
 };
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '&': out += "&amp;"; break;
-      case '"': out += "&quot;"; break;
-      default:
-        if (static_cast<unsigned char>(c) >= ' ') out += c;
-    }
-  }
-  return out;
-}
 
 std::vector<Line> lines_of(std::span<const Point> points) {
   std::vector<const Point*> timed;
@@ -107,9 +90,9 @@ class Panel {
   std::string (*tick_)(double);
 };
 
+// Dashed once the colours begin again.
 std::string style_of(std::size_t index) {
-  return fmt::format("stroke=\"{}\"{}", k_colours[index % k_colours.size()],
-                     index < k_colours.size() ? "" : " stroke-dasharray=\"5 3\"");
+  return fmt::format("stroke=\"{}\"{}", svg_colour(index), index < k_svg_colours ? "" : " stroke-dasharray=\"5 3\"");
 }
 
 std::string Panel::draw() const {
@@ -181,12 +164,11 @@ std::string Panel::draw() const {
     for (auto at = samples.rbegin(); at != samples.rend(); ++at)
       band += fmt::format("{:.1f},{:.1f} ", x_at(at->x), y_at(at->low));
     for (const Sample& sample : samples) path += fmt::format("{:.1f},{:.1f} ", x_at(sample.x), y_at(sample.y));
-    out += fmt::format("<polygon points=\"{}\" fill=\"{}\" fill-opacity=\"0.18\"/>\n", band,
-                       k_colours[i % k_colours.size()]);
+    out += fmt::format("<polygon points=\"{}\" fill=\"{}\" fill-opacity=\"0.18\"/>\n", band, svg_colour(i));
     out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke-width=\"1.8\" {}/>\n", path, style_of(i));
     for (const Sample& sample : samples)
       out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2.6\" fill=\"{}\"><title>{}</title></circle>\n",
-                         x_at(sample.x), y_at(sample.y), k_colours[i % k_colours.size()], escaped(sample.tip));
+                         x_at(sample.x), y_at(sample.y), svg_colour(i), svg_escaped(sample.tip));
   }
   return out;
 }
@@ -209,7 +191,7 @@ std::string legend(const std::vector<Line>& lines, std::size_t columns) {
     out += fmt::format(
         "<line x1=\"{0:.1f}\" y1=\"{1:.1f}\" x2=\"{2:.1f}\" y2=\"{1:.1f}\" stroke-width=\"3\" {3}/>\n"
         "<text x=\"{4:.1f}\" y=\"{5:.1f}\">{6}</text>\n",
-        x, y, x + 26, style_of(i), x + 33, y + 4, escaped(lines[i].name));
+        x, y, x + 26, style_of(i), x + 33, y + 4, svg_escaped(lines[i].name));
   }
   return out;
 }
@@ -242,12 +224,7 @@ std::string chart_svg(std::span<const Point> points, const ChartOptions& options
   const std::size_t columns = longest_name > 24 ? 3 : longest_name > 14 ? 4 : 6;
   const std::size_t rows = (lines.size() + columns - 1) / columns;
   const double height = k_legend_top + static_cast<double>(std::max<std::size_t>(rows, 1)) * k_legend_row + 24;
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-      "font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-      "<text x=\"{2:.0f}\" y=\"30\" font-size=\"18\" font-weight=\"bold\">{3}</text>\n"
-      "<text x=\"{2:.0f}\" y=\"50\" fill=\"#555\">{4}</text>\n",
-      k_width, height, k_left, escaped(options.title), escaped(options.subtitle));
+  std::string out = svg_opening({k_width, height, k_left, options.title, options.subtitle});
   if (lines.empty()) {
     out += fmt::format("<text x=\"{:.0f}\" y=\"{:.0f}\">no point was timed</text>\n</svg>\n", k_left, k_panel_top + 30);
     return out;

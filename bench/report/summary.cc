@@ -13,21 +13,12 @@
 namespace gradrail {
 namespace {
 
-std::string join(const std::vector<std::string>& names) {
-  std::string out;
-  for (const auto& name : names) {
-    if (!out.empty()) out += ", ";
-    out += name;
-  }
-  return out;
-}
-
 std::string margin_of(const SizeRange& range) {
   if (range.runners_up.empty()) return "no rival";
-  if (range.confident_sizes == 0) return "tie with " + join(range.runners_up);
+  if (range.confident_sizes == 0) return fmt::format("tie with {}", fmt::join(range.runners_up, ", "));
   const std::string low = format_factor(range.least_margin);
   const std::string high = format_factor(range.largest_margin);
-  return fmt::format("{} over {}", low == high ? low : low + " - " + high, join(range.runners_up));
+  return fmt::format("{} over {}", low == high ? low : low + " - " + high, fmt::join(range.runners_up, ", "));
 }
 
 std::string confidence_of(const SizeRange& range) {

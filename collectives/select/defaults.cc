@@ -32,15 +32,14 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
 }
 
 Selection known_selection(const Question& question) {
-  if (question.collective != Collective::allreduce || question.transport != "shm" ||
-      question.ranks != question.ranks_per_host)
+  if (question.collective != Collective::allreduce || question.transport != "shm" || question.ranks != 2 ||
+      question.ranks_per_host != 2)
     return {};
   // Two ranks that exchange plain memory of one host add the other's data block by block while it is in the slots, and
   // wait for nothing; two shots copy as much and depend on each other.
-  if (question.reached == Reached::no && question.ranks == 2) return {"recursive_doubling", 1, 1};
+  if (question.reached == Reached::no) return {"recursive_doubling", 1, 1};
   // Memory that all reach is read once and written once, by each rank a part of it.
-  if (question.reached == Reached::yes && question.ranks == 2 && question.bytes >= k_pushed_bytes)
-    return {"two_shot", 1, 1};
+  if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) return {"two_shot", 1, 1};
   return {};
 }
 

@@ -1,7 +1,6 @@
 // Sparse messages, the sum of sparse vectors, and the choice of the largest values.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cstring>
@@ -11,6 +10,7 @@
 #include "collectives/compress/select.h"
 #include "collectives/compress/sparse.h"
 #include "tests/property/codec_cases.h"
+#include "tests/unit/simd_targets.h"
 
 namespace gradrail {
 namespace {
@@ -200,18 +200,7 @@ std::vector<float> shaped(std::size_t count, int shape) {
   return out;
 }
 
-class SelectionKernels : public testing::TestWithParam<std::int64_t> {
- protected:
-  void SetUp() override {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::SetSupportedTargetsForTest(GetParam());
-    hwy::GetChosenTarget().Update(GetParam());
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-};
+using SelectionKernels = OnSimdTarget;
 
 TEST_P(SelectionKernels, ExactIsWhatSortingGives) {
   Selection selection;
@@ -261,15 +250,7 @@ TEST_P(SelectionKernels, SampledKeepsCloseToWhatIsWanted) {
   }
 }
 
-std::vector<std::int64_t> selection_targets() {
-  std::vector<std::int64_t> out = {HWY_EMU128};
-  for (const std::int64_t target : {HWY_SSE4, HWY_AVX2, HWY_AVX3, HWY_NEON}) {
-    if (hwy::SupportedTargets() & target) out.push_back(target);
-  }
-  return out;
-}
-INSTANTIATE_TEST_SUITE_P(Targets, SelectionKernels, testing::ValuesIn(selection_targets()),
-                         [](const auto& param) { return std::string(hwy::TargetName(param.param)); });
+INSTANTIATE_TEST_SUITE_P(Targets, SelectionKernels, testing::ValuesIn(simd_targets_here()), simd_target_name);
 
 TEST(SparseCodecs, SendTheLargestAndWhatTheyDraw) {
   const auto from = make_values(10000, Values::normal, 8);

@@ -1,7 +1,6 @@
 // The codecs' arithmetic, which host and devices share, against double precision and known answers; and the vector
 // kernels against that arithmetic, on every instruction set this CPU has and on the portable fallback, bit by bit.
 #include <gtest/gtest.h>
-#include <hwy/targets.h>
 
 #include <cmath>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include "collectives/compress/block_codec.h"
 #include "collectives/compress/codec.h"
 #include "collectives/compress/random.h"
+#include "tests/unit/simd_targets.h"
 
 namespace gradrail {
 namespace {
@@ -187,19 +187,7 @@ constexpr BlockFormat k_formats[] = {
     {Coding::sign, Scaling::mean, 1, 1, 2048},
 };
 
-class CodecKernels : public testing::TestWithParam<std::int64_t> {
- protected:
-  void SetUp() override {
-    hwy::SetSupportedTargetsForTest(0);
-    ASSERT_NE(hwy::SupportedTargets() & GetParam(), 0);
-    hwy::SetSupportedTargetsForTest(GetParam());
-    hwy::GetChosenTarget().Update(GetParam());
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-};
+using CodecKernels = OnSimdTarget;
 
 bool same_bits(float a, float b) { return bits_of(a) == bits_of(b) || (std::isnan(a) && std::isnan(b)); }
 
@@ -295,16 +283,7 @@ TEST_P(CodecKernels, EveryHalfIsDecoded) {
   }
 }
 
-std::vector<std::int64_t> targets_here() {
-  std::vector<std::int64_t> out = {HWY_EMU128};
-  for (const std::int64_t target : {HWY_SSE4, HWY_AVX2, HWY_AVX3, HWY_NEON}) {
-    if (hwy::SupportedTargets() & target) out.push_back(target);
-  }
-  return out;
-}
-
-INSTANTIATE_TEST_SUITE_P(Targets, CodecKernels, testing::ValuesIn(targets_here()),
-                         [](const auto& param) { return std::string(hwy::TargetName(param.param)); });
+INSTANTIATE_TEST_SUITE_P(Targets, CodecKernels, testing::ValuesIn(simd_targets_here()), simd_target_name);
 
 }  // namespace
 }  // namespace gradrail

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/simd_targets.h"
+
 namespace gradrail {
 namespace {
 
@@ -187,18 +189,11 @@ void fill(Type type, std::byte* at, std::size_t count, std::mt19937_64& random) 
 
 // --- One run of all tests for each instruction set.
 
-class ReduceTest : public testing::TestWithParam<std::int64_t> {
+class ReduceTest : public OnSimdTarget {
  protected:
   void SetUp() override {
-    hwy::SetSupportedTargetsForTest(0);
-    ASSERT_NE(hwy::SupportedTargets() & GetParam(), 0);
-    hwy::SetSupportedTargetsForTest(GetParam());
-    hwy::GetChosenTarget().Update(GetParam());
+    OnSimdTarget::SetUp();
     ASSERT_STREQ(simd_target(), hwy::TargetName(GetParam()));
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   }
 };
 
@@ -380,16 +375,7 @@ TEST(ReduceReference, RoundsToNearestEven) {
   EXPECT_EQ(decode(0xC000, k_bf16, 16), -2.0);
 }
 
-std::vector<std::int64_t> targets_here() {
-  std::vector<std::int64_t> out = {HWY_EMU128};
-  for (const std::int64_t target : {HWY_SSE4, HWY_AVX2, HWY_AVX3, HWY_NEON}) {
-    if (hwy::SupportedTargets() & target) out.push_back(target);
-  }
-  return out;
-}
-
-INSTANTIATE_TEST_SUITE_P(Targets, ReduceTest, testing::ValuesIn(targets_here()),
-                         [](const auto& param) { return std::string(hwy::TargetName(param.param)); });
+INSTANTIATE_TEST_SUITE_P(Targets, ReduceTest, testing::ValuesIn(simd_targets_here()), simd_target_name);
 
 }  // namespace
 }  // namespace gradrail
