@@ -13,6 +13,7 @@
 
 #include "bench/command/bench.h"
 #include "bench/command/command.h"
+#include "bench/command/doctor.h"
 #include "bench/command/plan.h"
 #include "bench/command/tune.h"
 #include "transports/base/build_info.h"
@@ -33,6 +34,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", fmt::format("gradrail {} ({}, {})", build.version, build.commit, build.type));
   const std::vector<gradrail::Command> commands = {
       gradrail::add_bench_command(app, arguments),
+      gradrail::add_doctor_command(app),
       gradrail::add_plan_command(app),
       gradrail::add_tune_command(app, arguments),
   };

@@ -10,95 +10,28 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "bench/measure/probe.h"
+#include "bench/measure/files.h"
 #include "collectives/exec/kernels/reduce.h"
 #include "transports/base/cores.h"
 
 namespace gradrail {
 namespace {
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view k_space = " \t\r\n";
-  const auto first = text.find_first_not_of(k_space);
-  return first == text.npos ? std::string_view{} : text.substr(first, text.find_last_not_of(k_space) - first + 1);
-}
-
-// Files below a root; everything that is missing or unreadable is empty.
-class Files {
- public:
-  explicit Files(std::filesystem::path root) : root_(std::move(root)) {}
-
-  [[nodiscard]] std::filesystem::path at(std::string_view path) const { return root_ / path; }
-  [[nodiscard]] bool exists(std::string_view path) const {
-    std::error_code ignored;
-    return std::filesystem::exists(at(path), ignored);
-  }
-  // The first line.
-  [[nodiscard]] std::string line(std::string_view path) const {
-    std::ifstream in(at(path));
-    std::string text;
-    std::getline(in, text);
-    return std::string(trimmed(text));
-  }
-  // What stands behind the first `key`, `separator` at the start of a line: "MemTotal" ':' or "PRETTY_NAME" '='.
-  [[nodiscard]] std::string value(std::string_view path, std::string_view key, char separator) const {
-    std::ifstream in(at(path));
-    for (std::string text; std::getline(in, text);) {
-      const auto split = text.find(separator);
-      if (split == text.npos || trimmed(std::string_view(text).substr(0, split)) != key) continue;
-      return std::string(trimmed(std::string_view(text).substr(split + 1)));
-    }
-    return {};
-  }
-  // Entries of a folder that are `prefix` and a number, by that number.
-  [[nodiscard]] std::vector<int> numbered(std::string_view folder, std::string_view prefix) const {
-    std::vector<int> out;
-    std::error_code error;
-    std::filesystem::directory_iterator entry(at(folder), error);
-    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-      const std::string name = entry->path().filename();
-      int number = 0;
-      if (!name.starts_with(prefix)) continue;
-      const auto [end, wrong] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), number);
-      if (wrong == std::errc{} && end == name.data() + name.size()) out.push_back(number);
-    }
-    std::sort(out.begin(), out.end());
-    return out;
-  }
-
- private:
-  std::filesystem::path root_;
-};
-
-// The number at the start of a text, with the kernel's suffixes: "2048K", "24 kB".
-std::optional<std::int64_t> number(std::string_view text) {
-  std::int64_t out = 0;
-  const auto [end, wrong] = std::from_chars(text.data(), text.data() + text.size(), out);
-  if (wrong != std::errc{}) return std::nullopt;
-  const auto suffix = trimmed(std::string_view(end, static_cast<std::size_t>(text.data() + text.size() - end)));
-  const char unit = suffix.empty() ? ' ' : suffix.front();
-  if (unit == 'K' || unit == 'k') return out << 10;
-  if (unit == 'M') return out << 20;
-  if (unit == 'G') return out << 30;
-  return out;
-}
-
 // Applies `f` to this process's control group and to those around it, each a folder below the root.
 template <class F>
 void for_each_cgroup(const Files& files, F f) {
   std::string group;
-  std::ifstream in(files.at("proc/self/cgroup"));
-  for (std::string text; std::getline(in, text);) {
-    if (text.starts_with("0::/")) group = text.substr(4);  // version 2
+  for (const std::string& text : files.lines("proc/self/cgroup")) {
+    if (!text.starts_with("0::/")) continue;  // version 2
+    group = text.substr(4);
+    files.keep("proc/self/cgroup", text + "\n");
   }
   for (;;) {
     f(group.empty() ? std::string("sys/fs/cgroup") : "sys/fs/cgroup/" + group);
@@ -116,20 +49,21 @@ int cores(const Files& files, const std::vector<int>& cpus) {
   };
   for_each_cgroup(files, [&](const std::string& folder) {
     const std::string text = files.line(folder + "/cpu.max");  // "max 100000" or "150000 100000"
-    if (const auto space = text.find(' '); space != text.npos) limit(number(text), number(text.substr(space + 1)));
+    if (const auto space = text.find(' '); space != text.npos)
+      limit(number_in(text), number_in(text.substr(space + 1)));
   });
-  limit(number(files.line("sys/fs/cgroup/cpu/cpu.cfs_quota_us")),
-        number(files.line("sys/fs/cgroup/cpu/cpu.cfs_period_us")));
+  limit(number_in(files.line("sys/fs/cgroup/cpu/cpu.cfs_quota_us")),
+        number_in(files.line("sys/fs/cgroup/cpu/cpu.cfs_period_us")));
   return static_cast<int>(out);
 }
 
 std::int64_t memory_bytes(const Files& files) {
-  auto out = number(files.value("proc/meminfo", "MemTotal", ':')).value_or(0);
+  auto out = number_in(files.value("proc/meminfo", "MemTotal", ':')).value_or(0);
   const auto limit = [&](std::optional<std::int64_t> bytes) {
     if (bytes && *bytes > 0 && out > 0) out = std::min(out, *bytes);
   };
-  for_each_cgroup(files, [&](const std::string& folder) { limit(number(files.line(folder + "/memory.max"))); });
-  limit(number(files.line("sys/fs/cgroup/memory/memory.limit_in_bytes")));
+  for_each_cgroup(files, [&](const std::string& folder) { limit(number_in(files.line(folder + "/memory.max"))); });
+  limit(number_in(files.line("sys/fs/cgroup/memory/memory.limit_in_bytes")));
   return out;
 }
 
@@ -146,8 +80,8 @@ void read_caches(const Files& files, int cpu, Machine& machine) {
   const std::string folder = fmt::format("sys/devices/system/cpu/cpu{}/cache", cpu);
   for (const int index : files.numbered(folder, "index")) {
     const std::string cache = fmt::format("{}/index{}/", folder, index);
-    const auto level = number(files.line(cache + "level")).value_or(0);
-    const auto bytes = number(files.line(cache + "size")).value_or(0);
+    const auto level = number_in(files.line(cache + "level")).value_or(0);
+    const auto bytes = number_in(files.line(cache + "size")).value_or(0);
     if (files.line(cache + "type") == "Instruction") continue;
     if (level == 1) machine.l1d_bytes = bytes;
     if (level == 2) machine.l2_bytes = bytes;
@@ -263,7 +197,7 @@ void complete_with_hwloc(Machine& machine) {
 }  // namespace
 
 Machine describe_machine() {
-  Machine out = read(Files("/"), usable_cores(), true);
+  Machine out = read(Files(), usable_cores(), true);
 #if GRADRAIL_HAVE_HWLOC
   complete_with_hwloc(out);
 #endif
@@ -271,7 +205,9 @@ Machine describe_machine() {
 }
 
 Machine describe_machine(const std::filesystem::path& root, const std::vector<int>& cpus) {
-  return read(Files(root), cpus, false);
+  return describe_machine(Files(root), cpus);
 }
+
+Machine describe_machine(const Files& files, const std::vector<int>& cpus) { return read(files, cpus, false); }
 
 }  // namespace gradrail

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "bench/measure/files.h"
 #include "results/record.h"
 
 namespace gradrail {
@@ -16,5 +17,6 @@ namespace gradrail {
 
 // The same from the files below `root`, for a process that may run on `cpus`; asks neither hwloc nor the CPU.
 [[nodiscard]] Machine describe_machine(const std::filesystem::path& root, const std::vector<int>& cpus);
+[[nodiscard]] Machine describe_machine(const Files& files, const std::vector<int>& cpus);
 
 }  // namespace gradrail

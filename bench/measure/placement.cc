@@ -3,68 +3,31 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
-#include <fstream>
 #include <map>
 #include <string>
 #include <tuple>
 
+#include "bench/measure/files.h"
 #include "transports/base/cores.h"
 
 namespace gradrail {
 
 namespace {
 
-namespace fs = std::filesystem;
-
-std::string line_of(const fs::path& path) {
-  std::string line;
-  std::ifstream in(path);
-  std::getline(in, line);
-  return line;
-}
-
-// "0-3,8": what is not understood ends the list.
-std::vector<int> numbers_in(std::string_view text) {
-  constexpr int k_most = 1 << 20;
-  std::vector<int> numbers;
-  const auto number = [&](int& value) {
-    const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (read.ec != std::errc() || value < 0 || value >= k_most) return false;
-    text.remove_prefix(static_cast<std::size_t>(read.ptr - text.data()));
-    return true;
-  };
-  while (true) {
-    int first = 0;
-    if (!number(first)) return numbers;
-    int last = first;
-    if (text.starts_with('-')) {
-      text.remove_prefix(1);
-      if (!number(last)) return numbers;
-    }
-    for (int value = first; value <= last; ++value) numbers.push_back(value);
-    if (!text.starts_with(',')) return numbers;
-    text.remove_prefix(1);
-  }
-}
+constexpr std::string_view k_system = "sys/devices/system";
 
 // CPUs without a node are of node 0.
-std::map<int, int> nodes_by_cpu(const fs::path& system) {
+std::map<int, int> nodes_by_cpu(const Files& files) {
   std::map<int, int> nodes;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(system / "node", error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("node")) continue;
-    const auto number = numbers_in(std::string_view(name).substr(4));
-    if (number.size() != 1) continue;
-    for (const int cpu : numbers_in(line_of(entry.path() / "cpulist"))) nodes[cpu] = number.front();
-  }
+  const std::string folder = fmt::format("{}/node", k_system);
+  for (const int node : files.numbered(folder, "node"))
+    for (const int cpu : numbers_in(files.line(fmt::format("{}/node{}/cpulist", folder, node)))) nodes[cpu] = node;
   return nodes;
 }
 
 // The usable CPUs of one physical core.
-std::vector<int> core_of(const fs::path& system, int cpu, const std::vector<int>& usable) {
-  auto siblings = numbers_in(line_of(system / fmt::format("cpu/cpu{}/topology/thread_siblings_list", cpu)));
+std::vector<int> core_of(const Files& files, int cpu, const std::vector<int>& usable) {
+  auto siblings = numbers_in(files.line(fmt::format("{}/cpu/cpu{}/topology/thread_siblings_list", k_system, cpu)));
   std::erase_if(siblings, [&](int other) { return !std::binary_search(usable.begin(), usable.end(), other); });
   std::sort(siblings.begin(), siblings.end());
   if (!std::binary_search(siblings.begin(), siblings.end(), cpu)) return {cpu};
@@ -73,21 +36,22 @@ std::vector<int> core_of(const fs::path& system, int cpu, const std::vector<int>
 
 // Whether everything this process may use is one core.
 Bind as_found(const std::vector<int>& usable) {
-  return core_of("/sys/devices/system", usable.front(), usable) == usable ? Bind::core : Bind::none;
+  return core_of(Files(), usable.front(), usable) == usable ? Bind::core : Bind::none;
 }
 
 }  // namespace
 
 std::string_view to_string(Bind bind) { return bind == Bind::core ? "core" : "none"; }
 
-std::vector<int> in_order_of_use(const fs::path& root, const std::vector<int>& usable) {
-  const fs::path system = root / "sys/devices/system";
-  auto nodes = nodes_by_cpu(system);
+std::vector<int> in_order_of_use(const std::filesystem::path& root, const std::vector<int>& usable) {
+  const Files files(root);
+  auto nodes = nodes_by_cpu(files);
   using Rank = std::tuple<std::ptrdiff_t, int, int, int, int>;  // thread, node, package, the core's first CPU, CPU
   std::vector<Rank> order;
   for (const int cpu : usable) {
-    const auto core = core_of(system, cpu, usable);
-    const auto package = numbers_in(line_of(system / fmt::format("cpu/cpu{}/topology/physical_package_id", cpu)));
+    const auto core = core_of(files, cpu, usable);
+    const auto package =
+        numbers_in(files.line(fmt::format("{}/cpu/cpu{}/topology/physical_package_id", k_system, cpu)));
     order.emplace_back(std::find(core.begin(), core.end(), cpu) - core.begin(), nodes[cpu],
                        package.empty() ? 0 : package.front(), core.front(), cpu);
   }
