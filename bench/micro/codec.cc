@@ -23,6 +23,7 @@
 
 #include "collectives/compress/select.h"
 #include "collectives/compress/sparse.h"
+#include "collectives/compress/sparse_sum.h"
 
 namespace gradrail {
 namespace {
@@ -204,23 +205,26 @@ void nth_element(benchmark::State& state) {
   state.counters["times_of_exact"] = median(times) / median(ours);
 }
 
+struct Pairs {
+  std::vector<std::uint32_t> indices;
+  std::vector<float> values;
+};
+
+// One place in `of`, at random.
+Pairs draw(std::uint32_t of, std::uint32_t seed) {
+  Pairs out;
+  std::mt19937 random(seed);
+  for (std::uint32_t i = 0; i < k_count; ++i) {
+    if (random() % of != 0) continue;
+    out.indices.push_back(i);
+    out.values.push_back(1.0f);
+  }
+  return out;
+}
+
 // Two sparse vectors with 2 % of the places each; pairs that go in, a second.
 void merge(benchmark::State& state) {
-  struct Pairs {
-    std::vector<std::uint32_t> indices;
-    std::vector<float> values;
-  };
-  const auto draw = [](std::uint32_t seed) {
-    Pairs out;
-    std::mt19937 random(seed);
-    for (std::uint32_t i = 0; i < k_count; ++i) {
-      if (random() % 50 != 0) continue;
-      out.indices.push_back(i);
-      out.values.push_back(1.0f);
-    }
-    return out;
-  };
-  const Pairs a = draw(1), b = draw(2);
+  const Pairs a = draw(50, 1), b = draw(50, 2);
   std::vector<std::uint32_t> indices(a.indices.size() + b.indices.size());
   std::vector<float> values(indices.size());
   std::vector<double> times;
@@ -234,6 +238,31 @@ void merge(benchmark::State& state) {
   state.counters["pairs"] = rate(static_cast<double>(indices.size()) / median(times));
 }
 
+// The same of any number of messages, as they come off the wire.
+void sum(benchmark::State& state, std::uint32_t vectors, std::uint32_t of) {
+  std::vector<std::vector<std::byte>> messages;
+  std::size_t pairs = 0;
+  for (std::uint32_t i = 0; i < vectors; ++i) {
+    const Pairs one = draw(of, i + 1);
+    messages.emplace_back(sparse_max_bytes(one.indices.size()));
+    messages.back().resize(write_sparse({one.indices, one.values}, k_count, messages.back()));
+    pairs += one.indices.size();
+  }
+  SparseSum all;
+  all.reserve(pairs);
+  std::vector<SparseReader> readers(vectors);
+  std::vector<double> times;
+  for (auto _ : state) {
+    times.push_back(seconds([&] {
+      for (std::uint32_t i = 0; i < vectors; ++i)
+        readers[i] = SparseReader(open_sparse(messages[i], k_count, "").value());
+      if (all.sum(readers, k_count)) state.SkipWithError("a message was damaged");
+    }));
+    state.SetIterationTime(times.back());
+  }
+  state.counters["pairs"] = rate(static_cast<double>(pairs) / median(times));
+}
+
 void name_all() {
   const auto add = [](const std::string& name, auto... arguments) {
     benchmark::RegisterBenchmark(name.c_str(), arguments...)
@@ -243,7 +272,7 @@ void name_all() {
   };
   for (const char* name :
        {"bf16", "fp16", "int8", "int4", "fp8:e4m3", "fp8:e5m2", "signsgd", "onebit", "qsgd:4", "qsgd:8:max", "terngrad",
-        "topk:0.01", "topk:0.01:sampled", "topk:0.01+ef", "int8+ef", "randomk:0.01", "powersgd:4"}) {
+        "topk:0.01", "topk:0.01:sampled", "topk:0.01+ef", "int8+ef", "randomk:0.01", "powersgd:4", "nonzero"}) {
     add(std::string("encode/") + name, encode, std::string(name));
     add(std::string("decode_add/") + name, decode_add, std::string(name));
   }
@@ -251,6 +280,9 @@ void name_all() {
   add("choose/sampled", choose, true);
   add("choose/nth_element", nth_element);
   add("merge/2%+2%", merge);
+  add("sum/2x2%", sum, 2u, 50u);
+  add("sum/8x1%", sum, 8u, 100u);
+  add("sum/8x0.1%", sum, 8u, 1000u);
 }
 
 const bool k_named = (name_all(), true);

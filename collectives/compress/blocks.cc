@@ -42,8 +42,9 @@ struct Nearest : Whole<k_bits> {
   static HWY_INLINE U32 code(F32 level) {
     const F32Tag d;
     const U32Tag du;
-    // The adder rounds; what is above the code's bits in the sum is masked or cut off by whoever packs it.
+    // The adder rounds; what is above the code's bits in the sum is masked, or cut off where the code fills its byte.
     const auto sum = hn::BitCast(du, hn::Add(level, hn::Set(d, 12582912.0f)));
+    if constexpr (k_bits == 8) return sum;
     return hn::And(sum, hn::Set(du, (1u << k_bits) - 1));
   }
 };
@@ -113,6 +114,10 @@ struct Sign {
 
 // --- A block's scale.
 
+// Memory is asked for so many values ahead by whoever reads them first, because hardware does not look past the end of
+// a page.
+constexpr std::size_t k_ahead = 2048;
+
 HWY_INLINE std::uint32_t largest_bits(const float* x, std::size_t count) {
   const F32Tag d;
   const U32Tag du;
@@ -120,6 +125,7 @@ HWY_INLINE std::uint32_t largest_bits(const float* x, std::size_t count) {
   const auto mask = hn::Set(du, 0x7FFFFFFFu);
   auto a = hn::Zero(du), b = a;
   for (std::size_t i = 0; i < count; i += 2 * n) {
+    for (std::size_t line = 0; line < 2 * n; line += 16) hwy::Prefetch(x + i + k_ahead + line);
     a = hn::Max(a, hn::And(hn::BitCast(du, hn::LoadU(d, x + i)), mask));
     b = hn::Max(b, hn::And(hn::BitCast(du, hn::LoadU(d, x + i + n)), mask));
   }
@@ -148,7 +154,7 @@ HWY_INLINE float sum(const float* x, std::size_t count, float pre) {
 HWY_INLINE std::uint32_t scale_bits(Scaling scaling, const float* x, std::size_t count, std::size_t padded) {
   const std::uint32_t largest = largest_bits(x, padded);
   if (largest >= arithmetic::k_infinity) return largest;
-  if (scaling == Scaling::largest || scaling == Scaling::none || largest == 0) return largest;
+  if (scaling == Scaling::largest || largest == 0) return largest;
   const float pre = arithmetic::power_near(arithmetic::float_of(largest));
   const float scale = scaling == Scaling::norm ? arithmetic::square_root(sum<true>(x, padded, pre)) / pre
                                                : sum<false>(x, padded, pre) / static_cast<float>(count) / pre;
@@ -181,10 +187,6 @@ HWY_INLINE U32 code_row(const float* x, const Scaled& by, const U32* words, std:
     return Code::code(hn::Mul(hn::Mul(value, by.pre), by.factor));
   }
 }
-
-// Where little is computed, memory is asked for a group so many values ahead, because hardware does not look past the
-// end of a page. Where scales are made it cost more than it gave.
-constexpr std::size_t k_ahead = 1024;
 
 template <class Code>
 HWY_INLINE void encode_group(const float* x, std::uint8_t* to, const Scaled& by, const RandomKey& key,
@@ -250,7 +252,7 @@ HWY_INLINE void apply_group(const std::uint8_t* from, float* to, const Scaled& b
 // --- Messages.
 
 template <class Code>
-bool encode_blocks(const BlockFormat& format, const float* from, std::size_t count, std::byte* to,
+bool encode_scaled(const BlockFormat& format, const float* from, std::size_t count, std::byte* to,
                    const RandomKey& key) {
   const F32Tag d;
   HWY_ALIGN float padded[k_largest_block];
@@ -268,34 +270,65 @@ bool encode_blocks(const BlockFormat& format, const float* from, std::size_t cou
     }
     std::uint32_t scale = scale_bits(format.scaling, x, values, groups * k_group);
     arithmetic::Steps steps;
-    if (format.scaling == Scaling::none) {
-      non_finite |= scale > arithmetic::k_infinity;
+    if (scale >= arithmetic::k_infinity) {
+      scale = arithmetic::k_quiet_nan;
+      non_finite = true;
     } else {
-      if (scale >= arithmetic::k_infinity) {
-        scale = arithmetic::k_quiet_nan;
-        non_finite = true;
-      } else {
-        steps = arithmetic::steps_of(arithmetic::float_of(scale), format.levels);
-      }
-      std::memcpy(out, &scale, sizeof scale);
-      out += sizeof scale;
-      if (scale == arithmetic::k_quiet_nan) {  // codes say nothing, and are always the same
-        std::memset(out, 0, groups * (k_group / 8) * Code::bits);
-        out += groups * (k_group / 8) * Code::bits;
-        group += groups;
-        continue;
-      }
+      steps = arithmetic::steps_of(arithmetic::float_of(scale), format.levels);
+    }
+    std::memcpy(out, &scale, sizeof scale);
+    out += sizeof scale;
+    if (scale == arithmetic::k_quiet_nan) {  // codes say nothing, and are always the same
+      std::memset(out, 0, groups * (k_group / 8) * Code::bits);
+      out += groups * (k_group / 8) * Code::bits;
+      group += groups;
+      continue;
     }
     const Scaled by{hn::Set(d, steps.pre), hn::Set(d, steps.factor), hn::Set(d, format.levels)};
-    const float* const next = from + at + std::max<std::size_t>(format.block, k_ahead);
     for (std::size_t i = 0; i < groups; ++i, ++group, out += k_group / 8 * Code::bits) {
-      if (format.scaling == Scaling::none) {
-        for (std::size_t line = 0; line < k_group; line += 16) hwy::Prefetch(next + i * k_group + line);
-      }
       encode_group<Code>(x + i * k_group, out, by, key, group);
     }
   }
   return non_finite;
+}
+
+// Signs alone, in one pass: each row's are shifted in from above, so that the first row's end up lowest.
+bool encode_signs(const float* from, std::size_t count, std::byte* to) {
+  const F32Tag d;
+  const U32Tag du;
+  const std::size_t n = hn::Lanes(d);
+  HWY_ALIGN float padded[k_group] = {};
+  const auto sign = hn::Set(du, 0x80000000u), size = hn::Set(du, 0x7FFFFFFFu);
+  auto largest = hn::Zero(du);
+  auto* out = reinterpret_cast<std::uint8_t*>(to);
+  for (std::size_t at = 0; at < count; at += k_group, out += k_columns) {
+    const float* x = from + at;
+    if (count - at < k_group) {
+      std::memcpy(padded, x, (count - at) * sizeof(float));
+      x = padded;
+    } else {
+      for (std::size_t line = 0; line < k_group; line += 16) hwy::Prefetch(x + k_ahead + line);
+    }
+    for (std::size_t column = 0; column < k_columns; column += n) {
+      auto signs = hn::Zero(du);
+      for (std::size_t row = 0; row < k_rows; ++row) {
+        const auto bits = hn::BitCast(du, hn::LoadU(d, x + row * k_columns + column));
+        largest = hn::Max(largest, hn::And(bits, size));
+        signs = hn::Or(hn::ShiftRight<1>(signs), hn::And(bits, sign));
+      }
+      store_bytes(hn::ShiftRight<24>(signs), out + column);
+    }
+  }
+  return hn::GetLane(hn::MaxOfLanes(du, largest)) > arithmetic::k_infinity;
+}
+
+template <class Code>
+bool encode_blocks(const BlockFormat& format, const float* from, std::size_t count, std::byte* to,
+                   const RandomKey& key) {
+  if constexpr (Code::bits == 1) {
+    if (format.scaling == Scaling::none) return encode_signs(from, count, to);
+  }
+  return encode_scaled<Code>(format, from, count, to, key);
 }
 
 template <class Code, class How>

@@ -46,7 +46,9 @@ struct CodecTraits {
   bool fixed_size = false;  // a message for n values always has max_bytes(n) bytes
   bool stochastic = false;  // decode(encode(x)) is x on average
   bool sparse = false;      // values that were not sent decode as 0
-  std::size_t block = 1;    // values that are encoded together
+  // Messages are pairs as sparse.h has them, of so many values each: they may be cut and merged. 0: they are not.
+  std::size_t pair_width = 0;
+  std::size_t block = 1;  // values that are encoded together
   // Encoded data may be summed: two messages of the same count, and of an origin that differs in nothing but the rank,
   // have the same first `header_bytes`, and the values after them may be added one by one in this type.
   std::optional<Type> sums = std::nullopt;
@@ -83,6 +85,9 @@ class Codec {
   }
   // What is done to the sum of all ranks' decoded values before it is the result: nothing, but for a vote.
   virtual void finish(std::span<float> /*sum*/) const {}
+  // Takes back pairs that encode() gave to the wire last and that reached nobody: what was not sent goes where a codec
+  // keeps such. `indices` ascend; each pair holds traits().pair_width values.
+  virtual void give_back(std::span<const std::uint32_t> /*indices*/, std::span<const float> /*values*/) {}
   // The share of values that is sent: above 0 and at most 1, or 0 if the codec has no such thing.
   [[nodiscard]] virtual double ratio() const { return 0; }
   virtual bool set_ratio(double /*ratio*/) { return false; }  // from now on; false likewise

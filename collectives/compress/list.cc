@@ -14,7 +14,8 @@
   CODEC(k_onebit_codec)        \
   CODEC(k_topk_codec)          \
   CODEC(k_randomk_codec)       \
-  CODEC(k_powersgd_codec)
+  CODEC(k_powersgd_codec)      \
+  CODEC(k_nonzero_codec)
 
 namespace gradrail {
 

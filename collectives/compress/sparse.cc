@@ -55,7 +55,7 @@ Result<void> read_varints(const SparseMessage& message, std::span<std::uint32_t>
       if (byte < 128) break;
     }
     next += gap;
-    if (next >= message.count) return damaged(name, "lie beyond its values");
+    if (next >= message.places) return damaged(name, "lie beyond its values");
     index = static_cast<std::uint32_t>(next++);
   }
   if (at != bytes.size()) return damaged(name, "are followed by more bytes");
@@ -73,19 +73,25 @@ Result<void> read_bitmap(const SparseMessage& message, std::span<std::uint32_t> 
     }
   }
   if (found != to.size()) return damaged(name, "are too few");
-  if (found != 0 && to[found - 1] >= message.count) return damaged(name, "lie beyond its values");
+  if (found != 0 && to[found - 1] >= message.places) return damaged(name, "lie beyond its values");
   return {};
 }
 
 }  // namespace
 
-std::size_t sparse_max_bytes(std::size_t pairs) { return k_message_header_bytes + k_front + 8 * pairs; }
+std::size_t sparse_max_bytes(std::size_t pairs, std::size_t width) {
+  return k_message_header_bytes + k_front + 4 * (width + 1) * pairs;
+}
+std::size_t sparse_max_pairs(std::size_t bytes, std::size_t width) {
+  return bytes < sparse_max_bytes(0) ? 0 : (bytes - sparse_max_bytes(0)) / (4 * (width + 1));
+}
 
 std::size_t write_sparse(SparseView pairs, std::uint64_t count, std::span<std::byte> to) {
-  GRADRAIL_CHECK(pairs.indices.size() == pairs.values.size() && count <= 0xFFFFFFFFu);
-  write_message_header(to, CodecId::sparse, 0, count);
+  GRADRAIL_CHECK(pairs.indices.size() * pairs.width == pairs.values.size() && count <= 0xFFFFFFFFu);
+  write_message_header(to, CodecId::sparse, pairs.width == 1 ? 0 : static_cast<std::uint32_t>(pairs.width), count);
   std::byte* at = to.data() + k_message_header_bytes;
-  const std::size_t raw = 4 * pairs.size(), varint = varint_bytes(pairs.indices), bitmap = (count + 7) / 8;
+  const std::size_t raw = 4 * pairs.size(), varint = varint_bytes(pairs.indices),
+                    bitmap = (sparse_places(count, pairs.width) + 7) / 8;
   const IndexEncoding encoding = varint <= raw && varint <= bitmap ? IndexEncoding::varint
                                  : raw <= bitmap                   ? IndexEncoding::raw
                                                                    : IndexEncoding::bitmap;
@@ -93,8 +99,8 @@ std::size_t write_sparse(SparseView pairs, std::uint64_t count, std::span<std::b
                                               static_cast<std::uint32_t>(encoding)};
   std::memcpy(at, front.data(), k_front);
   at += k_front;
-  if (pairs.size() != 0) std::memcpy(at, pairs.values.data(), 4 * pairs.size());
-  at += 4 * pairs.size();
+  if (pairs.size() != 0) std::memcpy(at, pairs.values.data(), 4 * pairs.values.size());
+  at += 4 * pairs.values.size();
   switch (encoding) {
     case IndexEncoding::raw:
       if (raw != 0) std::memcpy(at, pairs.indices.data(), raw);
@@ -113,25 +119,28 @@ std::size_t write_sparse(SparseView pairs, std::uint64_t count, std::span<std::b
   return static_cast<std::size_t>(at - to.data());
 }
 
-Result<SparseMessage> open_sparse(std::span<const std::byte> message, std::uint64_t count, std::string_view name) {
+Result<SparseMessage> open_sparse(std::span<const std::byte> message, std::uint64_t count, std::string_view name,
+                                  std::size_t width) {
   GRADRAIL_ASSIGN(const OpenMessage open, open_message(message, CodecId::sparse, count, name));
   ByteReader reader(open.body);
   SparseMessage out;
-  out.count = count;
+  out.places = sparse_places(count, width);
+  out.width = width;
   out.pairs = reader.get<std::uint32_t>();
   const auto encoding = reader.get<std::uint32_t>();
-  if (!reader.ok() || open.parameter != 0 || encoding > 2 || out.pairs > count || count > 0xFFFFFFFFu) {
+  if (!reader.ok() || open.parameter != (width == 1 ? 0 : width) || encoding > 2 || out.pairs > out.places ||
+      count > 0xFFFFFFFFu) {
     return fail(Code::malformed, fmt::format("{}: the front of a sparse message is damaged", name));
   }
   out.encoding = static_cast<IndexEncoding>(encoding);
-  out.values = reader.get_bytes(std::size_t{4} * out.pairs);
+  out.values = reader.get_bytes(std::size_t{4} * width * out.pairs);
   if (!reader.ok()) {
     return fail(Code::malformed,
                 fmt::format("{}: a sparse message of {} pairs ends within its values", name, out.pairs));
   }
   out.indices = reader.get_bytes(reader.left());
   const std::size_t due = out.encoding == IndexEncoding::raw      ? std::size_t{4} * out.pairs
-                          : out.encoding == IndexEncoding::bitmap ? (count + 7) / 8
+                          : out.encoding == IndexEncoding::bitmap ? static_cast<std::size_t>((out.places + 7) / 8)
                                                                   : out.indices.size();
   if (out.indices.size() != due) return damaged(name, "have another length than their number says");
   return out;
@@ -149,14 +158,55 @@ Result<void> read_indices(const SparseMessage& message, std::span<std::uint32_t>
   bool ascending = true;
   for (std::size_t i = 1; i < to.size(); ++i) ascending &= to[i - 1] < to[i];
   if (!ascending) return damaged(name, "do not ascend");
-  if (to.back() >= message.count) return damaged(name, "lie beyond its values");
+  if (to.back() >= message.places) return damaged(name, "lie beyond its values");
   return {};
 }
 
 float sparse_value(const SparseMessage& message, std::size_t pair) {
   float value = 0;
-  std::memcpy(&value, message.values.data() + 4 * pair, sizeof value);
+  std::memcpy(&value, message.values.data() + 4 * message.width * pair, sizeof value);
   return value;
+}
+
+void SparseReader::start() {
+  switch (message_.encoding) {
+    case IndexEncoding::raw: return advance<IndexEncoding::raw>();
+    case IndexEncoding::varint: return advance<IndexEncoding::varint>();
+    case IndexEncoding::bitmap: return advance<IndexEncoding::bitmap>();
+  }
+}
+
+void SparseReader::end() {
+  index_ = k_end;
+  switch (message_.encoding) {
+    case IndexEncoding::raw: break;  // its length was checked
+    case IndexEncoding::varint: sound_ &= at_ == message_.indices.size(); break;
+    case IndexEncoding::bitmap:
+      for (; word_ == 0 && at_ < message_.indices.size();) read_word();
+      sound_ &= word_ == 0;
+      break;
+  }
+}
+
+Result<void> apply_sparse(const SparseMessage& message, std::span<float> to, SparseApply how, std::string_view name) {
+  SparseReader reader(message);
+  const auto read = [&](auto combine) {
+    const std::size_t width = message.width;
+    return reader.take_below(message.places, [&](std::uint32_t index, const std::byte* values) {
+      const std::size_t first = std::size_t{index} * width, end = std::min(first + width, to.size());
+      for (std::size_t i = first; i < end; ++i, values += 4) {
+        float value = 0;
+        std::memcpy(&value, values, sizeof value);
+        to[i] = combine(to[i], value);
+      }
+    });
+  };
+  const bool sound = how == SparseApply::store ? read([](float, float value) { return value; })
+                     : how == SparseApply::add ? read([](float old, float value) { return old + value; })
+                                               : read([](float old, float value) { return old - value; });
+  if (!sound)
+    return damaged(name, "do not ascend, lie beyond its values, or have another length than their number says");
+  return {};
 }
 
 std::size_t merge_sparse(SparseView a, SparseView b, std::uint32_t* indices, float* values) {

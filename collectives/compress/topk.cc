@@ -27,7 +27,7 @@ class TopK final : public Codec {
       : ratio_(ratio), sampled_(sampled), name_(fmt::format("topk:{}{}", shortest(ratio), sampled ? ":sampled" : "")) {}
 
   [[nodiscard]] std::string name() const override { return name_; }
-  [[nodiscard]] CodecTraits traits() const override { return {.sparse = true}; }
+  [[nodiscard]] CodecTraits traits() const override { return {.sparse = true, .pair_width = 1}; }
   [[nodiscard]] std::size_t max_bytes(std::size_t count) const override {
     const std::size_t wanted = wanted_of(count);
     return sparse_max_bytes(sampled_ ? std::min(count, wanted + wanted / 10 + 1) : wanted);
@@ -60,15 +60,12 @@ class TopK final : public Codec {
 
   [[nodiscard]] Result<void> apply(std::span<const std::byte> message, std::span<float> to, Apply how) const override {
     GRADRAIL_ASSIGN(const SparseMessage open, open_sparse(message, to.size(), name_));
-    std::vector<std::uint32_t> indices(open.pairs);
-    GRADRAIL_TRY(read_indices(open, indices, name_));
     if (how == Apply::store) std::fill(to.begin(), to.end(), 0.0f);
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      const float value = sparse_value(open, i);
-      float& at = to[indices[i]];
-      at = how == Apply::store ? value : how == Apply::add ? at + value : at - value;
-    }
-    return {};
+    return apply_sparse(open, to,
+                        how == Apply::subtract ? SparseApply::subtract
+                        : how == Apply::add    ? SparseApply::add
+                                               : SparseApply::store,
+                        name_);
   }
 
   double ratio_;

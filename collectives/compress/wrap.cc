@@ -23,6 +23,9 @@ class Wrapper : public Codec {
   void finish(std::span<float> sum) const override { inner_->finish(sum); }
   bool set_ratio(double ratio) override { return inner_->set_ratio(ratio); }
   [[nodiscard]] double ratio() const override { return inner_->ratio(); }
+  void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
+    inner_->give_back(indices, values);
+  }
 
  protected:
   [[nodiscard]] Codec& inner() const { return *inner_; }
@@ -49,6 +52,18 @@ class Wrapper : public Codec {
   std::string name_;
 };
 
+// Adds pairs to what was not sent yet; of numbers only.
+void add_pairs(std::span<float> state, std::span<const std::uint32_t> indices, std::span<const float> values) {
+  const std::size_t width = indices.empty() ? 1 : values.size() / indices.size();
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    const std::size_t first = indices[i] * width, end = std::min(first + width, state.size());
+    for (std::size_t at = first; at < end; ++at) {
+      const float value = values[i * width + at - first];
+      if (arithmetic::size_bits(value) < arithmetic::k_infinity) state[at] += value;
+    }
+  }
+}
+
 void drop_non_finite(std::span<float> state) {
   for (float& value : state) value = arithmetic::size_bits(value) < arithmetic::k_infinity ? value : 0.0f;
 }
@@ -65,6 +80,9 @@ class ErrorFeedback final : public Wrapper {
     GRADRAIL_TRY(inner().decode_subtract(to.first(encoded.bytes), residual_));
     if (encoded.non_finite) drop_non_finite(residual_);
     return encoded;
+  }
+  void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
+    add_pairs(residual_, indices, values);
   }
 
  private:
@@ -101,6 +119,9 @@ class MomentumCorrection final : public Wrapper {
       drop_non_finite(velocity_);
     }
     return encoded;
+  }
+  void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
+    add_pairs(accumulated_, indices, values);
   }
 
  private:

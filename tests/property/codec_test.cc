@@ -160,7 +160,7 @@ double error_bound(std::string_view name, std::span<const float> from, std::size
   if (name == "qsgd:8") return block_norm(from, i) / 127 * a_little + tiny;
   if (name == "qsgd:4:max") return block_largest(from, i) / 7 * a_little + tiny;
   if (name == "terngrad") return block_largest(from, i) * a_little + tiny;
-  if (name == "topk:1") return 0;
+  if (name == "topk:1" || name == "nonzero:256") return 0;
   return INFINITY;
 }
 
