@@ -46,6 +46,7 @@ struct CodecTraits {
   bool fixed_size = false;  // a message for n values always has max_bytes(n) bytes
   bool stochastic = false;  // decode(encode(x)) is x on average
   bool sparse = false;      // values that were not sent decode as 0
+  bool whole = false;       // cut into parts that are encoded one by one, a tensor takes more bytes
   // Messages are pairs as sparse.h has them, of so many values each: they may be cut and merged. 0: they are not.
   std::size_t pair_width = 0;
   std::size_t block = 1;  // values that are encoded together

@@ -35,7 +35,9 @@ std::vector<float> floats_of(std::span<const std::byte> bytes) {
 PowerSgd::PowerSgd(std::uint32_t rank, TensorShape shape)
     : rank_(rank), given_(shape), name_(fmt::format("powersgd:{}", rank)), kernels_(low_rank_kernels()) {}
 
-CodecTraits PowerSgd::traits() const { return {.fixed_size = true, .header_bytes = k_message_header_bytes}; }
+CodecTraits PowerSgd::traits() const {
+  return {.fixed_size = true, .whole = true, .header_bytes = k_message_header_bytes};
+}
 
 MatrixShape PowerSgd::shape_of(std::size_t count) const {
   if (given_.rows != 0 && given_.columns != 0) return {given_.rows, given_.columns};

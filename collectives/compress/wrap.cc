@@ -165,6 +165,11 @@ class WarmUp final : public Wrapper {
         first_(first),
         last_(this->inner().ratio()) {}
 
+  [[nodiscard]] CodecTraits traits() const override {
+    CodecTraits traits = inner().traits();
+    traits.fixed_size = false;
+    return traits;
+  }
   // Room for the first steps, which send most.
   [[nodiscard]] std::size_t max_bytes(std::size_t count) const override {
     Codec& codec = inner();

@@ -9,14 +9,17 @@
 #include <string_view>
 #include <tuple>
 
+#include "collectives/exec/coded_program.h"
 #include "collectives/exec/communicator.h"
+#include "collectives/exec/exchange.h"
 
 namespace gradrail {
 
 struct Communicator::Bound {
   Ran ran;
   BoundProgram program;
-  std::unique_ptr<Execution> execution;
+  std::unique_ptr<Execution> execution;  // null where the data is encoded
+  std::unique_ptr<ExchangeRun> exchange;
   std::uint64_t used = 0;  // when it was last looked up, as a count of look-ups
 };
 
@@ -73,6 +76,50 @@ struct Communicator::Bindings {
   // The binding used last is looked at first.
   const Key* last_key = nullptr;
   Bound* last = nullptr;
+};
+
+struct Communicator::Encodings {
+  // Whatever calls must share to share the state of codecs; with the place in flight, to share a binding.
+  struct Key {
+    std::string codec;
+    std::string algorithm;
+    std::uint64_t count;
+    std::uint64_t seed;
+    std::uint32_t tensor;
+    CodecWhere where;
+    Collective collective;
+    ReduceOp op;
+    bool in_place;
+    int lanes;
+    int pieces;
+    std::size_t place;
+  };
+  struct Lookup {
+    const Call& call;
+    std::size_t place;
+  };
+  static auto fields(const Key& key) {
+    return std::make_tuple(std::string_view(key.codec), std::string_view(key.algorithm), key.count, key.seed,
+                           key.tensor, key.where, key.collective, key.op, key.in_place, key.lanes, key.pieces,
+                           key.place);
+  }
+  static auto fields(const Lookup& lookup) {
+    const Call& call = lookup.call;
+    return std::make_tuple(call.coding.codec, call.algorithm, call.count, call.coding.seed, call.coding.tensor,
+                           call.coding.where, call.collective, call.op, call.in_place, call.lanes, call.pieces,
+                           lookup.place);
+  }
+  struct Less {
+    using is_transparent = void;
+    bool operator()(const auto& a, const auto& b) const { return fields(a) < fields(b); }
+  };
+
+  // States are not dropped for being old: what a codec has not sent yet would be lost. Bindings may be.
+  static constexpr std::size_t k_most = 512;
+  std::map<Key, std::unique_ptr<Bound>, Less> all;
+  std::map<Key, std::shared_ptr<CodecState>, Less> states;  // place 0 stands for all
+  std::map<std::string, Agreement> agreements;              // by algorithm and where data is encoded
+  std::uint64_t lookups = 0;
 };
 
 }  // namespace gradrail

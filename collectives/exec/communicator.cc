@@ -73,6 +73,8 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
 }
 
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
+  if (call.coding.asked()) [[unlikely]]
+    return bound_encoded(call, place, deadline);
   Bindings& bindings = *bindings_;
   const bool direct = direct_out(call);
   const Bindings::Lookup lookup{call, place, direct};
@@ -220,6 +222,11 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
   place.bound = bound;
   place.number = ++started_;
   place.out = call.out.data();
+  if (bound->exchange != nullptr) [[unlikely]] {
+    bound->exchange->start(call.in, call.out, {&place.scratch, 0});
+    progress();
+    return Operation{place.number};
+  }
   bound->execution->trace(times_);
   bound->execution->start(call.in, call.out, {&place.scratch, 0});
   progress();
@@ -239,6 +246,14 @@ bool Communicator::progress() {
   for (std::size_t i = 0; i < places_.size(); ++i) {
     Place& place = places_[i];
     if (place.bound == nullptr) continue;
+    if (ExchangeRun* const exchange = place.bound->exchange.get(); exchange != nullptr) [[unlikely]] {
+      moved |= exchange->progress();
+      if (exchange->done()) {
+        encoding_ = exchange->encoding();
+        complete(i);
+      }
+      continue;
+    }
     Execution& execution = *place.bound->execution;
     moved |= execution.progress();
     if (execution.done()) {
@@ -258,7 +273,7 @@ Result<bool> Communicator::test(Operation operation) {
   if (over()) return true;
   if (failure_) return fail(Code::poisoned, "an earlier operation failed: " + failure_->message, failure_->peer);
   if (progress()) return over();
-  if (const Error* error = place.bound->execution->failure()) return poison(*error);
+  if (const Error* error = failure_of(*place.bound)) return poison(*error);
   return false;
 }
 
@@ -284,7 +299,7 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
       continue;
     }
     if (place.bound == nullptr) break;
-    if (const Error* error = place.bound->execution->failure()) return poison(*error);
+    if (const Error* error = failure_of(*place.bound)) return poison(*error);
     if (deadline.passed()) return poison(overdue(index));
     if (idle > 0) transports_[0]->wait(may_sleep && idle > k_spins_before_sleep ? Seconds(1e-3) : Seconds(0));
   }
@@ -293,7 +308,7 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
 
 Error Communicator::overdue(std::size_t index) const {
   const Bound& bound = *places_[index].bound;
-  const auto awaited = bound.execution->awaited();
+  const auto awaited = bound.exchange != nullptr ? bound.exchange->awaited() : bound.execution->awaited();
   if (awaited.channel == nullptr)
     return {Code::timed_out, fmt::format("{} did not end before its deadline", bound.ran.algorithm), Error::k_no_peer,
             0};

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/exec/coding.h"
 #include "collectives/exec/execution.h"
 #include "collectives/exec/memory.h"
 #include "collectives/plan/planner.h"
@@ -55,15 +56,7 @@ struct Call {
   std::string_view algorithm = "auto";
   int lanes = 0;  // 0: what the selector or the defaults say
   int pieces = 0;
-};
-
-// What a call came to: read from the plan that ran, not from the request.
-struct Ran {
-  std::string algorithm;
-  int lanes = 1;
-  int pieces = 1;
-  std::uint32_t chunks = 1;  // the plan's grid
-  std::size_t steps = 0;     // of this rank's program
+  Coding coding = {};  // float32 data of allreduce, reduce-scatter and all-gather, summed or averaged, may be encoded
 };
 
 class Communicator {
@@ -114,6 +107,11 @@ class Communicator {
   [[nodiscard]] std::size_t bindings() const;
   // What the call comes to, binding it if it was not yet. Errors as start().
   [[nodiscard]] Result<Ran> resolve(const Call& call, Deadline deadline);
+  // Of the last call that ended of those whose data was encoded.
+  [[nodiscard]] const Encoding& encoding() const { return encoding_; }
+  // Drops what codecs remember of earlier calls, and the bindings of calls whose data is encoded; none may be in
+  // flight.
+  void forget_encodings();
   // Payload bytes sent by this rank so far, by path.
   [[nodiscard]] Traffic traffic() const;
   // Records the step times of the calls that are started from now on, with enough room reserved; null ends it.
@@ -121,7 +119,8 @@ class Communicator {
 
  private:
   struct Bound;
-  struct Bindings;  // everything bound so far, by what calls must share to share it
+  struct Bindings;   // everything bound so far, by what calls must share to share it
+  struct Encodings;  // the same of calls whose data is encoded
 
   Communicator();
   [[nodiscard]] Reach reach_of(int peer) const;
@@ -130,6 +129,10 @@ class Communicator {
   [[nodiscard]] static bool direct_out(const Call& call);
   [[nodiscard]] Question question_of(const Call& call) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
+  // The same for a call whose data is encoded: communicator_coding.cc.
+  [[nodiscard]] Result<Bound*> bound_encoded(const Call& call, std::size_t place, Deadline deadline);
+  [[nodiscard]] Result<std::unique_ptr<Bound>> bind_encoded(const Call& call, std::size_t place, Deadline deadline);
+  [[nodiscard]] static const Error* failure_of(const Bound& bound);
   // bound_for() where an error that parts the ranks poisons, as one of starting does.
   [[nodiscard]] Result<Bound*> bound_or_poisoned(const Call& call, std::size_t place, Deadline deadline);
   void drop_oldest_binding();
@@ -166,6 +169,8 @@ class Communicator {
   std::vector<std::array<Address, k_reaches>> addresses_;
   std::map<ChannelKey, std::unique_ptr<Channel>> channels_;
   std::unique_ptr<Bindings> bindings_;
+  std::unique_ptr<Encodings> encodings_;
+  Encoding encoding_;
   std::vector<Place> places_;
   std::uint64_t started_ = 0;
   std::vector<StepTime>* times_ = nullptr;

@@ -12,11 +12,12 @@
 
 namespace gradrail {
 
-Communicator::Communicator() : bindings_(std::make_unique<Bindings>()) {}
+Communicator::Communicator() : bindings_(std::make_unique<Bindings>()), encodings_(std::make_unique<Encodings>()) {}
 
 Communicator::~Communicator() {
   // Endpoints and regions go before the transports that made them.
   bindings_.reset();
+  encodings_.reset();
   channels_.clear();
   places_.clear();
   barrier_memory_ = Memory();

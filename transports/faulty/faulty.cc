@@ -155,6 +155,9 @@ Result<void> FaultyEndpoint::post(Operation operation) {
       case Fault::Kind::delay:
         hold_until_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(fault.delay);
         break;
+      case Fault::Kind::damage:
+        if (operation.kind == Operation::Kind::send && operation.bytes > 0) *operation.slice.data() ^= std::byte{0xFF};
+        break;
       case Fault::Kind::truncate:
         operation.bytes -= std::min(operation.bytes, fault.bytes);
         operation.slice.size = operation.bytes;

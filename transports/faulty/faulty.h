@@ -1,5 +1,5 @@
-// A transport that misbehaves on purpose, around any other, for tests: it cuts, delays or truncates at the n-th
-// operation of a chosen endpoint, as a script says. Operations are counted per endpoint from 1: each send, recv,
+// A transport that misbehaves on purpose, around any other, for tests: it cuts, delays, truncates or damages at the
+// n-th operation of a chosen endpoint, as a script says. Operations are counted per endpoint from 1: each send, recv,
 // recv_in_place and send_in_place that is posted is one. Everything else goes through to the inner transport, whose
 // regions it shares: a slice of a region made by a FaultyTransport is passed on as one of the inner transport's.
 //
@@ -22,6 +22,7 @@ struct Fault {
     delay,     // the operation, and all after it on this endpoint, are held back for `delay`
     truncate,  // the operation is posted with `bytes` fewer than asked for (not below zero): the receiver sees the
                // difference
+    damage,    // the first of the bytes that are sent is another one than was asked for; of send() only
   };
   Kind kind = Kind::cut;
   int peer = 0;
