@@ -25,6 +25,22 @@ constexpr std::array k_folders = {"usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-l
                                   "usr/local/cuda/lib64"};
 constexpr std::string_view k_packages = "var/lib/dpkg/status";
 
+// A header that says the version in a number: a library's file may have nothing but the major one in its name.
+struct Header {
+  std::string_view name;
+  std::string_view path;
+  std::string_view macro;
+  std::string (*version)(std::int64_t number);
+};
+std::string cuda_version(std::int64_t number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+std::string nccl_version(std::int64_t number) {
+  return fmt::format("{}.{}.{}", number / 10000, number % 10000 / 100, number % 100);  // since 2.9
+}
+constexpr std::array k_headers = {
+    Header{"NCCL", "usr/include/nccl.h", "#define NCCL_VERSION_CODE ", nccl_version},
+    Header{"NCCL", "usr/local/cuda/include/nccl.h", "#define NCCL_VERSION_CODE ", nccl_version},
+    Header{"CUDA", "usr/local/cuda/include/cuda_runtime_api.h", "#define CUDART_VERSION ", cuda_version}};
+
 // "12.2.140" of "libcudart.so.12.2.140"; a bare major number says too little.
 std::string version_behind(std::string_view file, std::string_view library) {
   const auto rest = file.substr(library.size());
@@ -66,6 +82,16 @@ SoftwareFacts read_software(const Files& files) {
         newest = std::max(newest, version_behind(file, known.library));
       if (newest.empty()) continue;
       out.libraries.push_back({std::string(known.name), newest});
+      break;
+    }
+  }
+  for (const Header& header : k_headers) {
+    if (have(header.name)) continue;
+    for (const std::string& line : files.lines(header.path)) {
+      if (!line.starts_with(header.macro)) continue;
+      files.keep(header.path, line + '\n');
+      if (const auto number = number_in(trimmed(std::string_view(line).substr(header.macro.size()))))
+        out.libraries.push_back({std::string(header.name), header.version(*number)});
       break;
     }
   }

@@ -100,6 +100,17 @@ TEST(Doctor, GpuDirectByEitherWay) {
   EXPECT_EQ(said(of(host.root()), "GPUDirect RDMA"), "ok: dma-buf and nvidia_peermem");
 }
 
+TEST(Doctor, VersionsThatOnlyHeadersTell) {
+  const test::PlantedHost host("laptop");
+  host.write("usr/local/cuda/include/cuda_runtime_api.h", "#define CUDART_VERSION  13010\n");
+  host.write("usr/local/cuda/include/nccl.h", "#define NCCL_MAJOR 2\n#define NCCL_VERSION_CODE 22809\n");
+  const auto d = of(host.root());
+  EXPECT_EQ(said(d, "CUDA"), "ok: 13.1");
+  EXPECT_EQ(said(d, "NCCL"), "ok: 2.28.9");
+  host.write("usr/local/cuda/include/cuda_runtime_api.h", "#define CUDART_VERSION nonsense\n");
+  EXPECT_EQ(said(of(host.root()), "CUDA"), "nothing");
+}
+
 TEST(Doctor, ALaptop) {
   const test::PlantedHost host("laptop");
   const auto d = of(host.root());
