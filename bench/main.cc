@@ -14,6 +14,7 @@
 #include "bench/command/bench.h"
 #include "bench/command/command.h"
 #include "bench/command/doctor.h"
+#include "bench/command/p2p.h"
 #include "bench/command/plan.h"
 #include "bench/command/tune.h"
 #include "transports/base/build_info.h"
@@ -33,9 +34,8 @@ int run(int argc, char** argv) {
   const gradrail::BuildInfo build = gradrail::build_info();
   app.set_version_flag("--version", fmt::format("gradrail {} ({}, {})", build.version, build.commit, build.type));
   const std::vector<gradrail::Command> commands = {
-      gradrail::add_bench_command(app, arguments),
-      gradrail::add_doctor_command(app),
-      gradrail::add_plan_command(app),
+      gradrail::add_bench_command(app, arguments), gradrail::add_p2p_command(app, arguments),
+      gradrail::add_doctor_command(app),           gradrail::add_plan_command(app),
       gradrail::add_tune_command(app, arguments),
   };
   if (arguments.size() < 2) {

@@ -168,6 +168,36 @@ struct Comparison {
   std::array<double, 2> ci = {0, 0};  // 95 % interval of the ratio
 };
 
-using Record = std::variant<Run, Point, Limits, Choice, PeerRecord, Comparison>;
+// One test between two ranks. time_us: for latency half the round trip, a sample each; otherwise the time of all
+// messages of a round divided by their number (each way), a sample a round.
+struct P2pPoint {
+  std::string test;       // "latency", "bandwidth", "bidirectional" or "message-rate"
+  std::string transport;  // "verbs"
+  int from = 0;
+  int to = 0;
+  std::string from_host;
+  std::string to_host;
+  std::int64_t bytes = 0;
+  int depth = 1;  // messages outstanding on a lane
+  int lanes = 1;
+  std::string buffers;              // "plain" or "registered"
+  std::optional<std::string> bind;  // "core" or "none"
+  std::string path;                 // "zero-copy", ...; how the timed messages went
+  std::int64_t iterations = 0;      // timed, in all rounds
+  int rounds = 0;
+  std::optional<std::int64_t> wrong;  // bytes that came out wrong; none if nothing was checked
+  std::optional<Timing> time_us;
+  double average_us = 0;
+  double stdev_us = 0;
+  double p999_us = 0;
+  double bandwidth_gbs = 0;            // by the median; both directions together in bidirectional
+  double message_mpps = 0;             // million messages a second
+  std::optional<double> expected_gbs;  // what the path carries at best, computed
+  std::optional<double> z_score;       // robust, of the median among all pairs; above 0 is slower
+  std::vector<double> samples_us;
+  std::optional<std::string> error;
+};
+
+using Record = std::variant<Run, Point, Limits, Choice, PeerRecord, Comparison, P2pPoint>;
 
 }  // namespace gradrail

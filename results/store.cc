@@ -169,6 +169,35 @@ void comparison_fields(Visit& visit, T& comparison) {
 }
 
 template <class Visit, class T>
+void p2p_fields(Visit& visit, T& point) {
+  visit.need("test", point.test);
+  visit.need("transport", point.transport);
+  visit.need("from", point.from);
+  visit.need("to", point.to);
+  visit.may("from_host", point.from_host);
+  visit.may("to_host", point.to_host);
+  visit.need("bytes", point.bytes);
+  visit.may("depth", point.depth);
+  visit.may("lanes", point.lanes);
+  visit.may("buffers", point.buffers);
+  visit.if_set("bind", point.bind);
+  visit.may("path", point.path);
+  visit.may("iterations", point.iterations);
+  visit.may("rounds", point.rounds);
+  visit.may("wrong", point.wrong);
+  visit.may("time_us", point.time_us);
+  visit.may("average_us", point.average_us);
+  visit.may("stdev_us", point.stdev_us);
+  visit.may("p999_us", point.p999_us);
+  visit.may("bandwidth_gbs", point.bandwidth_gbs);
+  visit.may("message_mpps", point.message_mpps);
+  visit.if_set("expected_gbs", point.expected_gbs);
+  visit.if_set("z_score", point.z_score);
+  visit.if_set("error", point.error);
+  visit.may("samples_us", point.samples_us);
+}
+
+template <class Visit, class T>
 void fields_of(Visit& visit, T& value) {
   using Plain = std::remove_const_t<T>;
   if constexpr (std::is_same_v<Plain, Machine>)
@@ -189,6 +218,8 @@ void fields_of(Visit& visit, T& value) {
     peer_fields(visit, value);
   else if constexpr (std::is_same_v<Plain, Comparison>)
     comparison_fields(visit, value);
+  else if constexpr (std::is_same_v<Plain, P2pPoint>)
+    p2p_fields(visit, value);
   else
     choice_fields(visit, value);
 }
@@ -211,6 +242,8 @@ template <>
 constexpr std::string_view k_kind<PeerRecord> = "peer";
 template <>
 constexpr std::string_view k_kind<Comparison> = "comparison";
+template <>
+constexpr std::string_view k_kind<P2pPoint> = "p2p";
 
 // --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -436,6 +469,7 @@ Result<std::optional<Record>> parse_record(std::string_view line) {
   if (kind == k_kind<Choice>) return read_kind<Choice>(in);
   if (kind == k_kind<PeerRecord>) return read_kind<PeerRecord>(in);
   if (kind == k_kind<Comparison>) return read_kind<Comparison>(in);
+  if (kind == k_kind<P2pPoint>) return read_kind<P2pPoint>(in);
   return std::optional<Record>();
 }
 

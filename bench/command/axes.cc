@@ -16,21 +16,10 @@ namespace {
 
 constexpr int k_most_sizes = 1000;
 
-std::vector<std::string> split(const std::string& text, char separator = ',') {
-  std::vector<std::string> parts;
-  std::size_t begin = 0;
-  while (true) {
-    const auto end = text.find(separator, begin);
-    parts.push_back(text.substr(begin, end - begin));
-    if (end == std::string::npos) return parts;
-    begin = end + 1;
-  }
-}
-
 template <class T, class Range, class Parse>
 Result<std::vector<T>> parse_list(const std::string& text, std::string_view what, const Range& all, Parse parse) {
   std::vector<T> values;
-  for (const std::string& name : split(text)) {
+  for (const std::string& name : split_words(text)) {
     if (name == "all") {
       values.assign(all.begin(), all.end());
       continue;
@@ -64,43 +53,6 @@ Result<Topology> parse_topology(const std::string& text, int ranks) {
   return topology;
 }
 
-Result<void> known_transport(const std::string& name) {
-  std::string known;
-  for (const auto& kind : transport_kinds()) {
-    if (kind.name == "local") continue;  // reaches only threads of one process
-    if (kind.name == name) return kind.available();
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", kind.name);
-  }
-  return fail(Code::bad_usage, fmt::format("there is no transport '{}'; known are {}", name, known));
-}
-
-Result<std::vector<std::int64_t>> parse_sizes(const AxisTexts& texts) {
-  GRADRAIL_ASSIGN(const std::int64_t smallest, parse_size(texts.min_bytes));
-  GRADRAIL_ASSIGN(const std::int64_t largest, parse_size(texts.max_bytes));
-  if (largest < smallest)
-    return fail(Code::bad_usage, fmt::format("the largest size (-e {}) is below the smallest (-b {})", texts.max_bytes,
-                                             texts.min_bytes));
-  std::vector<std::int64_t> sizes;
-  std::int64_t step = 0;
-  if (!texts.step_bytes.empty()) {
-    GRADRAIL_ASSIGN(step, parse_size(texts.step_bytes));
-  } else if (!(texts.factor > 1) || !std::isfinite(texts.factor)) {
-    return fail(Code::bad_usage, fmt::format("the factor between sizes (-f {}) must be above 1", texts.factor));
-  }
-  for (std::int64_t size = smallest; size <= largest;) {
-    sizes.push_back(size);
-    if (static_cast<int>(sizes.size()) > k_most_sizes)
-      return fail(Code::bad_usage, fmt::format("-b {} -e {} make more than {} sizes; take a larger step (-i) or factor "
-                                               "(-f)",
-                                               texts.min_bytes, texts.max_bytes, k_most_sizes));
-    const double next = step > 0 ? static_cast<double>(size) + static_cast<double>(step)
-                                 : std::max(static_cast<double>(size) * texts.factor, static_cast<double>(size) + 1);
-    if (next > static_cast<double>(largest)) break;
-    size = static_cast<std::int64_t>(next);
-  }
-  return sizes;
-}
-
 // CLI11's own checks speak of the range of a double.
 std::string whole_ranks(const std::string& text) {
   int ranks = 0;
@@ -132,13 +84,67 @@ Result<void> known_algorithm(const std::string& name, const std::vector<Collecti
 
 }  // namespace
 
+std::vector<std::string> split_words(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::size_t begin = 0;
+  while (true) {
+    const auto end = text.find(separator, begin);
+    parts.push_back(text.substr(begin, end - begin));
+    if (end == std::string::npos) return parts;
+    begin = end + 1;
+  }
+}
+
+Result<void> known_transport(const std::string& name) {
+  std::string known;
+  for (const auto& kind : transport_kinds()) {
+    if (kind.name == "local") continue;  // reaches only threads of one process
+    if (kind.name == name) return kind.available();
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", kind.name);
+  }
+  return fail(Code::bad_usage, fmt::format("there is no transport '{}'; known are {}", name, known));
+}
+
+Result<std::vector<std::int64_t>> parse_sizes(const std::string& min_bytes, const std::string& max_bytes, double factor,
+                                              const std::string& step_bytes) {
+  GRADRAIL_ASSIGN(const std::int64_t smallest, parse_size(min_bytes));
+  GRADRAIL_ASSIGN(const std::int64_t largest, parse_size(max_bytes));
+  if (largest < smallest)
+    return fail(Code::bad_usage,
+                fmt::format("the largest size (-e {}) is below the smallest (-b {})", max_bytes, min_bytes));
+  std::vector<std::int64_t> sizes;
+  std::int64_t step = 0;
+  if (!step_bytes.empty()) {
+    GRADRAIL_ASSIGN(step, parse_size(step_bytes));
+  } else if (!(factor > 1) || !std::isfinite(factor)) {
+    return fail(Code::bad_usage, fmt::format("the factor between sizes (-f {}) must be above 1", factor));
+  }
+  for (std::int64_t size = smallest; size <= largest;) {
+    sizes.push_back(size);
+    if (static_cast<int>(sizes.size()) > k_most_sizes)
+      return fail(Code::bad_usage, fmt::format("-b {} -e {} make more than {} sizes; take a larger step (-i) or factor "
+                                               "(-f)",
+                                               min_bytes, max_bytes, k_most_sizes));
+    const double next = step > 0 ? static_cast<double>(size) + static_cast<double>(step)
+                                 : std::max(static_cast<double>(size) * factor, static_cast<double>(size) + 1);
+    if (next > static_cast<double>(largest)) break;
+    size = static_cast<std::int64_t>(next);
+  }
+  return sizes;
+}
+
+CLI::Option* add_ranks_option(CLI::App& app, AxisTexts& t, const std::string& default_ranks) {
+  return app
+      .add_option(
+          "-n,--ranks", t.ranks,
+          fmt::format("Ranks to start on this host (default {}); under mpirun, srun or torchrun: what to expect",
+                      default_ranks))
+      ->check(whole_ranks);
+}
+
 void add_axis_options(CLI::App& app, AxisTexts& t) {
   const std::string what = "What to measure";
-  app.add_option("-n,--ranks", t.ranks,
-                 "Ranks to start on this host (default 4); under mpirun, srun or torchrun: what "
-                 "to expect")
-      ->check(whole_ranks)
-      ->group(what);
+  add_ranks_option(app, t, "4")->group(what);
   app.add_option("--collective", t.collectives, "Collectives, separated by commas, or all")
       ->group(what)
       ->capture_default_str();
@@ -205,9 +211,9 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
                   parse_list<Collective>(t.collectives, "collective", k_collectives, parse_collective));
   GRADRAIL_ASSIGN(options.types, parse_list<Type>(t.types, "type", k_types, parse_type));
   GRADRAIL_ASSIGN(options.ops, parse_list<ReduceOp>(t.ops, "reduction", k_reduce_ops, parse_reduce_op));
-  GRADRAIL_ASSIGN(options.sizes, parse_sizes(t));
+  GRADRAIL_ASSIGN(options.sizes, parse_sizes(t.min_bytes, t.max_bytes, t.factor, t.step_bytes));
 
-  options.algorithms = split(t.algorithms);
+  options.algorithms = split_words(t.algorithms);
   for (const std::string& name : options.algorithms) {
     if (name == "all" || name == "auto") continue;
     GRADRAIL_TRY(known_algorithm(name, options.collectives));
@@ -219,7 +225,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
   if (!t.inner.empty()) {
     options.transports.push_back({t.inner, t.outer});
   } else {
-    for (const std::string& name : split(t.transports)) {
+    for (const std::string& name : split_words(t.transports)) {
       const auto plus = name.find('+');
       const std::string inner = name.substr(0, plus);
       options.transports.push_back({inner, plus == std::string::npos ? "" : name.substr(plus + 1)});
@@ -232,7 +238,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
 
   if (!t.topologies.empty()) {
     options.topologies.clear();
-    for (const std::string& text : split(t.topologies)) {
+    for (const std::string& text : split_words(t.topologies)) {
       GRADRAIL_ASSIGN(const Topology topology, parse_topology(text, ranks));
       options.topologies.push_back(topology);
     }

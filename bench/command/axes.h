@@ -2,6 +2,7 @@
 // axes of a sweep. Every mistake is one sentence that quotes what was typed.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace gradrail {
 
@@ -44,6 +46,16 @@ struct AxisTexts {
   double timeout = 30;
 };
 
+// "a,b": the parts between commas.
+[[nodiscard]] std::vector<std::string> split_words(const std::string& text, char separator = ',');
+// From the smallest to the largest, by factor, or by step where one is given. Errors: bad_usage.
+[[nodiscard]] Result<std::vector<std::int64_t>> parse_sizes(const std::string& min_bytes, const std::string& max_bytes,
+                                                            double factor, const std::string& step_bytes);
+// Errors: bad_usage naming the known ones; why it is not available here.
+[[nodiscard]] Result<void> known_transport(const std::string& name);
+
+// -n, which refuses what is no number of ranks.
+CLI::Option* add_ranks_option(CLI::App& app, AxisTexts& texts, const std::string& default_ranks);
 void add_axis_options(CLI::App& app, AxisTexts& texts);
 
 // `ranks`: of the job, for checking topologies. Errors: bad_usage.

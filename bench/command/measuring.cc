@@ -23,6 +23,10 @@ Result<std::optional<Bind>> parse_bind(const MeasuringTexts& texts) {
 
 void add_measuring_options(CLI::App& app, MeasuringTexts& texts) {
   add_axis_options(app, texts.axes);
+  add_bind_and_json_options(app, texts);
+}
+
+void add_bind_and_json_options(CLI::App& app, MeasuringTexts& texts) {
   app.add_option("--bind", texts.bind,
                  "Where ranks run: core (each bound to one, a physical core before two share one) or none; default: "
                  "core where there is a CPU for every rank. Ranks of mpirun and srun keep what these gave them")
@@ -36,6 +40,7 @@ int measure_as_job(const MeasuringTexts& texts, const std::vector<std::string>& 
                    const std::function<Result<void>(MeasuringRank&)>& work) {
   JobOptions job;
   job.ranks = texts.axes.ranks;
+  job.default_ranks = texts.default_ranks;
   job.argv = argv;
   const auto before = [&](int ranks) -> Result<void> {
     GRADRAIL_TRY(parse_bind(texts));

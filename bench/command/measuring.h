@@ -17,10 +17,13 @@ namespace gradrail {
 // As typed.
 struct MeasuringTexts {
   AxisTexts axes;
-  std::string bind;  // empty: by what the machine has
+  int default_ranks = 4;  // started where nothing was said
+  std::string bind;       // empty: by what the machine has
   std::string json;
 };
 
+void add_bind_and_json_options(CLI::App& app, MeasuringTexts& texts);
+// These, and those of the axes.
 void add_measuring_options(CLI::App& app, MeasuringTexts& texts);
 
 // One rank of a job that measures.

@@ -161,6 +161,22 @@ double mann_whitney_p(std::span<const double> a, std::span<const double> b) {
   return std::erfc(distance / std::sqrt(2 * variance));
 }
 
+std::vector<double> robust_z_scores(std::span<const double> values) {
+  constexpr double k_of_median = 1.482602218505602;  // standard deviation / median absolute deviation, if normal
+  constexpr double k_of_mean = 1.2533141373155;      // standard deviation / mean absolute deviation, if normal
+  std::vector<double> scores(values.size());
+  if (values.empty()) return scores;
+  const double middle = median(values);
+  std::vector<double> deviations;
+  for (const double value : values) deviations.push_back(std::abs(value - middle));
+  double spread = k_of_median * median(deviations);
+  if (!(spread > 0))
+    spread =
+        k_of_mean * std::accumulate(deviations.begin(), deviations.end(), 0.0) / static_cast<double>(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) scores[i] = spread > 0 ? (values[i] - middle) / spread : 0;
+  return scores;
+}
+
 std::vector<double> slowest_rank(std::span<const std::vector<double>> samples_by_rank) {
   if (samples_by_rank.empty()) return {};
   std::vector<double> slowest = samples_by_rank.front();

@@ -54,6 +54,11 @@ struct Ratio {
 // the normal approximation, good from about 8 samples each. 1 if either is empty.
 [[nodiscard]] double mann_whitney_p(std::span<const double> a, std::span<const double> b);
 
+// How far each value lies from the median, in standard deviations estimated from the median absolute deviation
+// (Iglewicz and Hoaglin 1993); where more than half of the values are equal, from the mean absolute deviation; 0 if all
+// are.
+[[nodiscard]] std::vector<double> robust_z_scores(std::span<const double> values);
+
 // Per iteration, the slowest rank's time: an operation is over when the last rank has it. Iterations that not all ranks
 // have are dropped.
 [[nodiscard]] std::vector<double> slowest_rank(std::span<const std::vector<double>> samples_by_rank);

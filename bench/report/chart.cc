@@ -229,13 +229,11 @@ std::string chart_svg(std::span<const Point> points, const ChartOptions& options
     out += fmt::format("<text x=\"{:.0f}\" y=\"{:.0f}\">no point was timed</text>\n</svg>\n", k_left, k_panel_top + 30);
     return out;
   }
-  out += Panel(k_left, "time of one operation (lower is better)", std::move(times), time_tick).draw();
+  out += Panel(k_left, options.time, std::move(times), time_tick).draw();
   const bool any_bandwidth =
       std::any_of(bandwidths.begin(), bandwidths.end(), [](const auto& line) { return !line.empty(); });
   if (any_bandwidth)  // a single rank moves nothing
-    out += Panel(k_left + k_panel_width + k_panel_gap, "bus bandwidth, GB/s (higher is better)", std::move(bandwidths),
-                 bandwidth_tick)
-               .draw();
+    out += Panel(k_left + k_panel_width + k_panel_gap, options.bandwidth, std::move(bandwidths), bandwidth_tick).draw();
   out += legend(lines, columns);
   out += fmt::format(
       "<text x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"end\" fill=\"#555\">median of each point, shaded: its 95 % "

@@ -12,7 +12,9 @@ namespace gradrail {
 
 struct ChartOptions {
   std::string title;
-  std::string subtitle;  // the machine, say
+  std::string subtitle;                                          // the machine, say
+  std::string time = "time of one operation (lower is better)";  // above the panels
+  std::string bandwidth = "bus bandwidth, GB/s (higher is better)";
 };
 
 // Points of one collective. A line is called by its algorithm, and by library, transport, topology and type where these

@@ -37,6 +37,42 @@ struct Cell {
   std::string text;
 };
 
+std::string median_and_co(const std::optional<Timing>& timing, double Timing::*member) {
+  return timing ? cell((*timing).*member) : std::string();
+}
+
+std::vector<Cell> cells_of(const P2pPoint& point) {
+  const auto figure = [&](double value) { return point.time_us ? cell(value) : std::string(); };
+  return {{"test", cell(point.test)},
+          {"transport", cell(point.transport)},
+          {"from", cell(point.from)},
+          {"to", cell(point.to)},
+          {"from_host", cell(point.from_host)},
+          {"to_host", cell(point.to_host)},
+          {"bytes", cell(point.bytes)},
+          {"depth", cell(point.depth)},
+          {"lanes", cell(point.lanes)},
+          {"buffers", cell(point.buffers)},
+          {"path", cell(point.path)},
+          {"iterations", cell(point.iterations)},
+          {"rounds", cell(point.rounds)},
+          {"wrong", cell(point.wrong)},
+          {"time_us_median", median_and_co(point.time_us, &Timing::median)},
+          {"time_us_ci_low", point.time_us ? cell(point.time_us->ci[0]) : ""},
+          {"time_us_ci_high", point.time_us ? cell(point.time_us->ci[1]) : ""},
+          {"time_us_p99", median_and_co(point.time_us, &Timing::p99)},
+          {"time_us_min", median_and_co(point.time_us, &Timing::min)},
+          {"time_us_max", median_and_co(point.time_us, &Timing::max)},
+          {"average_us", figure(point.average_us)},
+          {"stdev_us", figure(point.stdev_us)},
+          {"p999_us", figure(point.p999_us)},
+          {"bandwidth_gbs", figure(point.bandwidth_gbs)},
+          {"message_mpps", figure(point.message_mpps)},
+          {"expected_gbs", cell(point.expected_gbs)},
+          {"z_score", cell(point.z_score)},
+          {"error", cell(point.error)}};
+}
+
 // Names and values side by side, so that header and rows cannot come apart.
 std::vector<Cell> cells_of(const Point& point) {
   const auto timing = [&](auto member) -> std::string { return point.time_us ? cell(member(*point.time_us)) : ""; };
@@ -75,7 +111,8 @@ std::vector<Cell> cells_of(const Point& point) {
           {"error", cell(point.error)}};
 }
 
-std::string line(const Point& point, std::string (*part)(const Cell&)) {
+template <class T>
+std::string line(const T& point, std::string (*part)(const Cell&)) {
   std::string out;
   bool first = true;
   for (const Cell& each : cells_of(point)) {
@@ -90,10 +127,18 @@ std::string line(const Point& point, std::string (*part)(const Cell&)) {
 }  // namespace
 
 std::string csv_header() {
-  return line({}, [](const Cell& each) { return std::string(each.name); });
+  return line(Point(), [](const Cell& each) { return std::string(each.name); });
 }
 
 std::string csv_row(const Point& point) {
+  return line(point, [](const Cell& each) { return each.text; });
+}
+
+std::string p2p_csv_header() {
+  return line(P2pPoint(), [](const Cell& each) { return std::string(each.name); });
+}
+
+std::string p2p_csv_row(const P2pPoint& point) {
   return line(point, [](const Cell& each) { return each.text; });
 }
 

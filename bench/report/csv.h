@@ -14,6 +14,9 @@ namespace gradrail {
 [[nodiscard]] std::string csv_header();
 [[nodiscard]] std::string csv_row(const Point& point);
 
+[[nodiscard]] std::string p2p_csv_header();
+[[nodiscard]] std::string p2p_csv_row(const P2pPoint& point);
+
 class CsvWriter {
  public:
   [[nodiscard]] static Result<CsvWriter> create(const std::string& path);  // writes the header

@@ -140,7 +140,7 @@ TEST_F(BenchMisuse, CommandsAreNamedWhereNoneOrAnUnknownOneWasGiven) {
     EXPECT_EQ(ran.code, 2);
     EXPECT_EQ(ran.out, "");
     expect_one_sentence(ran);
-    EXPECT_THAT(ran.err, HasSubstr("bench, plan, tune"));
+    EXPECT_THAT(ran.err, HasSubstr("bench, p2p, doctor, plan, tune"));
   }
 }
 

@@ -1,0 +1,429 @@
+#include "bench/measure/p2p.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
+
+#include "bench/measure/patience.h"
+#include "bench/measure/statistics.h"
+#include "transports/settings.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr int k_visits = 3;  // to each pair of a matrix
+constexpr std::int64_t k_trial_messages = 16;
+constexpr std::int64_t k_least_round_trips = 10;
+constexpr std::int64_t k_most_round_trips = 5000;  // a round: samples are gathered
+constexpr std::int64_t k_most_messages = 1'000'000;
+constexpr double k_slower = 20;  // than in the trial, and still waited for
+
+struct PairOfRanks {
+  int from = 0;
+  int to = 0;
+};
+
+// One transport between two ranks, under one test and size; rank 0's.
+struct Cell {
+  std::size_t transport = 0;
+  PairOfRanks pair;
+  P2pPoint point;
+};
+
+// What the first rank of a pair has to say.
+struct Trial {
+  std::int64_t wrong = 0;
+  std::int64_t iterations = 0;
+  double estimate_us = 0;  // of one
+};
+
+Bytes pack(const Trial& trial) {
+  ByteWriter writer;
+  writer.put(trial.wrong);
+  writer.put(trial.iterations);
+  writer.put(trial.estimate_us);
+  return std::move(writer).take();
+}
+
+Bytes pack(const std::vector<double>& samples, const Traffic& traffic) {
+  ByteWriter writer;
+  for (const std::uint64_t bytes : traffic) writer.put(bytes);
+  writer.put(static_cast<std::uint32_t>(samples.size()));
+  for (const double sample : samples) writer.put(sample);
+  return std::move(writer).take();
+}
+
+bool one_way_measures_both(P2pTest test) { return test == P2pTest::latency || test == P2pTest::bidirectional; }
+
+std::string path_of(const Traffic& traffic) {
+  std::string out;
+  for (std::size_t path = 0; path < traffic.size(); ++path)
+    if (traffic[path] > 0) out += fmt::format("{}{}", out.empty() ? "" : "+", to_string(static_cast<Path>(path)));
+  return out;
+}
+
+void add_figures(P2pPoint& point, P2pTest test) {
+  if (point.samples_us.empty()) return;
+  std::vector<double> sorted = point.samples_us;
+  std::sort(sorted.begin(), sorted.end());
+  point.time_us = summarise(sorted, test == P2pTest::latency ? 1 : point.iterations / point.rounds);
+  const auto n = static_cast<double>(sorted.size());
+  point.average_us = std::accumulate(sorted.begin(), sorted.end(), 0.0) / n;
+  point.stdev_us = point.time_us->cv * point.average_us;
+  point.p999_us = quantile(sorted, 0.999);
+  if (test == P2pTest::latency || point.time_us->median <= 0) return;
+  const double both = test == P2pTest::bidirectional ? 2 : 1;
+  point.bandwidth_gbs = both * static_cast<double>(point.bytes) / point.time_us->median * 1e-3;
+  point.message_mpps = both / point.time_us->median;
+}
+
+class P2p {
+ public:
+  P2p(Bootstrap& bootstrap, const P2pOptions& options, P2pListener* listener)
+      : bootstrap_(bootstrap), options_(options), listener_(listener) {}
+
+  Result<void> run() {
+    GRADRAIL_TRY(open());
+    std::vector<PairOfRanks> pairs = pairs_of();
+    double done = 0;
+    double all = 0;
+    for (const P2pTest test : options_.tests) all += static_cast<double>(sizes_of(test).size());
+    for (const P2pTest test : options_.tests) {
+      for (const std::int64_t bytes : sizes_of(test)) {
+        GRADRAIL_TRY(measure(test, bytes, pairs, done, all));
+        done += 1;
+      }
+    }
+    close();
+    // Nobody leaves while another still says good-bye.
+    return bootstrap_.barrier(patience(0));
+  }
+
+  ~P2p() { close(); }
+  P2p(const P2p&) = delete;
+  P2p& operator=(const P2p&) = delete;
+
+ private:
+  [[nodiscard]] std::vector<std::int64_t> sizes_of(P2pTest test) const {
+    return options_.sizes.empty() ? usual_sizes(test, options_.matrix) : options_.sizes;
+  }
+  [[nodiscard]] std::size_t most_bytes() const {
+    std::int64_t most = 8;
+    for (const P2pTest test : options_.tests)
+      for (const std::int64_t bytes : sizes_of(test)) most = std::max(most, bytes);
+    return static_cast<std::size_t>(most);
+  }
+  // How long a step may take that was estimated to take so long.
+  [[nodiscard]] Deadline patience(double estimate_us) const {
+    return Deadline::after(control_wait(options_.timeout) + Seconds(k_slower * estimate_us * 1e-6));
+  }
+  // Those that only listen wait a little longer, so that who failed is named by who knows why.
+  [[nodiscard]] Deadline listeners_patience(double estimate_us) const {
+    return Deadline::after(control_wait(options_.timeout) * 2 + Seconds(k_slower * estimate_us * 1e-6));
+  }
+
+  std::vector<PairOfRanks> pairs_of() const {
+    if (!options_.matrix) return {{options_.from, options_.to}};
+    std::vector<PairOfRanks> out;
+    for (int from = 0; from < bootstrap_.ranks(); ++from)
+      for (int to = 0; to < bootstrap_.ranks(); ++to)
+        if (from != to) out.push_back({from, to});
+    return out;
+  }
+
+  // Makes the transports, refuses what they cannot, and gathers their addresses.
+  Result<void> open() {
+    const auto& members = bootstrap_.members();
+    const Member& self = members[static_cast<std::size_t>(bootstrap_.rank())];
+    const auto here =
+        std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == self.host; });
+    // Only two are awake at a time.
+    crowded_ = options_.cores < std::min<std::ptrdiff_t>(here, 2);
+    ByteWriter mine;
+    std::vector<std::string> described;
+    for (const std::string& name : options_.transports) {
+      Settings settings;
+      settings.rank = bootstrap_.rank();
+      settings.ranks = bootstrap_.ranks();
+      settings.secret = bootstrap_.secret();
+      settings.listen_host = self.listen_host;
+      settings.verbs = options_.verbs;
+      settings.connections = options_.connections;
+      GRADRAIL_ASSIGN(auto transport, make_transport(name, settings));
+      GRADRAIL_TRY(check_use(*transport));
+      GRADRAIL_ASSIGN(const Address address, transport->listen());
+      mine.put_block(address);
+      if (const std::string text = transport->describe(); !text.empty()) described.push_back(name + ": " + text);
+      transports_.push_back(std::move(transport));
+    }
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), patience(0)));
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      ByteReader reader(all[rank]);
+      auto& addresses = addresses_.emplace_back();
+      for (std::size_t t = 0; t < transports_.size(); ++t) {
+        const auto block = reader.get_block();
+        addresses.emplace_back(block.begin(), block.end());
+      }
+      if (!reader.ok())
+        return fail(Code::malformed, fmt::format("the addresses sent by rank {} are damaged", rank),
+                    static_cast<int>(rank));
+    }
+    pairs_.resize(transports_.size());
+    return listener_ != nullptr ? listener_->begin(described) : Result<void>();
+  }
+
+  Result<void> check_use(const Transport& transport) const {
+    const Traits& traits = transport.traits();
+    if (options_.depth > static_cast<int>(traits.depth))
+      return fail(Code::bad_usage, fmt::format("{} keeps at most {} messages outstanding on a lane; --depth {} is more",
+                                               traits.name, traits.depth, options_.depth));
+    if (!traits.same_host_only) return {};
+    for (const PairOfRanks& pair : pairs_of()) {
+      const Member& from = bootstrap_.members()[static_cast<std::size_t>(pair.from)];
+      const Member& to = bootstrap_.members()[static_cast<std::size_t>(pair.to)];
+      if (from.host != to.host)
+        return fail(
+            Code::bad_usage,
+            fmt::format("transport {} reaches only ranks of one host, and ranks {} and {} are on {} and {}; name "
+                        "another one (--transport tcp)",
+                        traits.name, pair.from, pair.to, from.host, to.host));
+    }
+    return {};
+  }
+
+  [[nodiscard]] int depth_of(std::size_t transport) const {
+    return options_.depth > 0 ? options_.depth : static_cast<int>(transports_[transport]->traits().depth);
+  }
+
+  Result<void> measure(P2pTest test, std::int64_t bytes, std::vector<PairOfRanks> pairs, double done, double all) {
+    if (one_way_measures_both(test))
+      std::erase_if(pairs, [&](const PairOfRanks& pair) { return options_.matrix && pair.from > pair.to; });
+    std::vector<Cell> cells;
+    for (const PairOfRanks& pair : pairs)
+      for (std::size_t t = 0; t < transports_.size(); ++t) cells.push_back({t, pair, point_of(test, bytes, pair, t)});
+    const int visits = options_.matrix ? std::min(k_visits, options_.rounds) : 1;
+    double visited = 0;
+    for (int visit = 0; visit < visits; ++visit) {
+      const int rounds = options_.rounds / visits + (visit < options_.rounds % visits ? 1 : 0);
+      std::shuffle(pairs.begin(), pairs.end(), random_);
+      for (const PairOfRanks& pair : pairs) {
+        if (listener_ != nullptr)
+          listener_->next((done + visited / static_cast<double>(pairs.size() * static_cast<std::size_t>(visits))) / all,
+                          fmt::format("{} {} B, rank {} to {}", to_string(test), bytes, pair.from, pair.to));
+        GRADRAIL_TRY(visit_pair(test, bytes, pair, rounds, cells));
+        visited += 1;
+      }
+    }
+    if (listener_ == nullptr) return {};
+    std::vector<P2pPoint> points;
+    for (Cell& cell : cells) {
+      add_figures(cell.point, test);
+      points.push_back(std::move(cell.point));
+    }
+    score_pairs(points);
+    return listener_->results(points);
+  }
+
+  P2pPoint point_of(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t transport) const {
+    P2pPoint point;
+    point.test = to_string(test);
+    point.transport = options_.transports[transport];
+    point.from = pair.from;
+    point.to = pair.to;
+    point.from_host = bootstrap_.members()[static_cast<std::size_t>(pair.from)].host;
+    point.to_host = bootstrap_.members()[static_cast<std::size_t>(pair.to)].host;
+    point.bytes = bytes;
+    point.depth = test == P2pTest::latency ? 1 : depth_of(transport);
+    point.lanes = test == P2pTest::latency ? 1 : options_.lanes;
+    point.buffers = to_string(options_.buffers);
+    point.bind = to_string(options_.bind);
+    return point;
+  }
+
+  Result<void> visit_pair(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, int rounds,
+                          std::vector<Cell>& cells) {
+    std::vector<Trial> trials(transports_.size());
+    for (std::size_t t = 0; t < transports_.size(); ++t) {
+      GRADRAIL_ASSIGN(trials[t], try_out(test, bytes, pair, t));
+      if (Cell* cell = cell_of(cells, pair, t)) {
+        if (options_.check) cell->point.wrong = cell->point.wrong.value_or(0) + trials[t].wrong;
+        if (trials[t].wrong > 0)
+          cell->point.error = fmt::format("{} bytes came out wrong; this was not timed", trials[t].wrong);
+      }
+    }
+    std::vector<std::size_t> order(transports_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    for (int round = 0; round < rounds; ++round) {
+      std::shuffle(order.begin(), order.end(), random_);
+      for (const std::size_t t : order)
+        if (trials[t].wrong == 0) GRADRAIL_TRY(time_round(test, bytes, pair, t, trials[t], cell_of(cells, pair, t)));
+    }
+    if (options_.matrix) close();
+    return {};
+  }
+
+  static Cell* cell_of(std::vector<Cell>& cells, const PairOfRanks& pair, std::size_t transport) {
+    const auto at = std::find_if(cells.begin(), cells.end(), [&](const Cell& cell) {
+      return cell.transport == transport && cell.pair.from == pair.from && cell.pair.to == pair.to;
+    });
+    return at == cells.end() ? nullptr : &*at;
+  }
+
+  // This rank's end, connected if it was not yet; null if the rank is not of the pair.
+  Result<Pair*> end_of(const PairOfRanks& pair, std::size_t t) {
+    const int self = bootstrap_.rank();
+    if (self != pair.from && self != pair.to) return nullptr;
+    if (!pairs_[t]) {
+      const int other = self == pair.from ? pair.to : pair.from;
+      Peer peer;
+      peer.rank = other;
+      peer.host = bootstrap_.members()[static_cast<std::size_t>(other)].host;
+      peer.address = addresses_[static_cast<std::size_t>(other)][t];
+      GRADRAIL_ASSIGN(pairs_[t], Pair::open(*transports_[t], peer, self == pair.from,
+                                            {options_.lanes, most_bytes(), options_.buffers, crowded_}, patience(0)));
+    }
+    return &*pairs_[t];
+  }
+
+  // Checks, warms up, and estimates how many fit into the time.
+  Result<Trial> try_out(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t t) {
+    GRADRAIL_ASSIGN(Pair* const end, end_of(pair, t));
+    Trial trial;
+    const std::uint64_t seed = ++checks_ << 32;
+    if (end != nullptr) {
+      const auto size = static_cast<std::size_t>(bytes);
+      if (options_.check) {
+        GRADRAIL_ASSIGN(trial.wrong, end->check(size, seed, patience(0)));
+      }
+      Pair::Load load{test, size, std::max<std::int64_t>(1, options_.warmup), depth_of(t)};
+      GRADRAIL_TRY(end->run(load, patience(0)));
+      load.messages =
+          test == P2pTest::latency ? k_trial_messages : std::max<std::int64_t>(k_trial_messages, load.depth);
+      GRADRAIL_ASSIGN(const auto samples, end->run(load, patience(0)));
+      if (!samples.empty()) trial.estimate_us = median(samples) * (test == P2pTest::latency ? 2 : 1);
+      if (options_.check && bytes > 0) {
+        GRADRAIL_ASSIGN(const auto again, end->check(size, seed + 1, patience(0)));  // after a full queue
+        trial.wrong += again;
+      }
+      const double round_us = options_.time_per_point.count() * 1e6 / options_.rounds;
+      const double fit = round_us / std::max(trial.estimate_us, 1e-3);
+      trial.iterations = options_.iterations;
+      if (trial.iterations == 0)
+        trial.iterations =
+            test == P2pTest::latency
+                ? std::clamp(static_cast<std::int64_t>(fit), k_least_round_trips, k_most_round_trips)
+                : std::clamp(static_cast<std::int64_t>(fit), static_cast<std::int64_t>(load.depth), k_most_messages);
+    }
+    GRADRAIL_ASSIGN(const auto said, bootstrap_.all_gather(pack(trial), listeners_patience(0)));
+    const auto unpack = [&](int rank) -> Result<Trial> {
+      ByteReader reader(said[static_cast<std::size_t>(rank)]);
+      Trial out;
+      out.wrong = reader.get<std::int64_t>();
+      out.iterations = reader.get<std::int64_t>();
+      out.estimate_us = reader.get<double>();
+      if (!reader.ok()) return fail(Code::malformed, fmt::format("what rank {} said is damaged", rank), rank);
+      return out;
+    };
+    GRADRAIL_ASSIGN(Trial first, unpack(pair.from));
+    GRADRAIL_ASSIGN(const Trial second, unpack(pair.to));
+    first.wrong += second.wrong;
+    return first;
+  }
+
+  Result<void> time_round(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t t, const Trial& trial,
+                          Cell* cell) {
+    const double estimate = trial.estimate_us * static_cast<double>(trial.iterations);
+    Bytes mine;
+    GRADRAIL_ASSIGN(Pair* const end, end_of(pair, t));
+    if (end != nullptr) {
+      const Traffic before = end->traffic();
+      GRADRAIL_ASSIGN(
+          const auto samples,
+          end->run({test, static_cast<std::size_t>(bytes), trial.iterations, depth_of(t)}, patience(estimate)));
+      Traffic traffic = end->traffic();
+      for (std::size_t path = 0; path < traffic.size(); ++path) traffic[path] -= before[path];
+      if (bootstrap_.rank() == pair.from) mine = pack(samples, traffic);
+    }
+    GRADRAIL_ASSIGN(const auto said, bootstrap_.all_gather(mine, listeners_patience(estimate)));
+    if (cell == nullptr || bootstrap_.rank() != 0) return {};
+    ByteReader reader(said[static_cast<std::size_t>(pair.from)]);
+    Traffic traffic{};
+    for (std::uint64_t& path : traffic) path = reader.get<std::uint64_t>();
+    const auto count = reader.get<std::uint32_t>();
+    for (std::uint32_t i = 0; i < count && reader.ok(); ++i) cell->point.samples_us.push_back(reader.get<double>());
+    if (!reader.ok()) return fail(Code::malformed, fmt::format("rank {}'s samples are damaged", pair.from), pair.from);
+    cell->point.path = path_without_notes(traffic, bytes, trial.iterations);
+    cell->point.iterations += trial.iterations;
+    ++cell->point.rounds;
+    return {};
+  }
+
+  // The notes with which two ranks meet are no part of what was measured: a path that carried no more than they take.
+  static std::string path_without_notes(Traffic traffic, std::int64_t bytes, std::int64_t messages) {
+    const std::uint64_t all = std::accumulate(traffic.begin(), traffic.end(), std::uint64_t{0});
+    const auto payload = static_cast<std::uint64_t>(bytes) * static_cast<std::uint64_t>(messages);
+    const std::uint64_t notes = all - std::min(all, payload);
+    if (payload > notes)
+      for (std::uint64_t& path : traffic)
+        if (path <= notes) path = 0;
+    return path_of(traffic);
+  }
+
+  void close() {
+    for (auto& pair : pairs_) pair.reset();
+  }
+
+  Bootstrap& bootstrap_;
+  const P2pOptions& options_;
+  P2pListener* listener_;
+  std::mt19937_64 random_{20250131};  // the same on all ranks
+  std::uint64_t checks_ = 0;
+  bool crowded_ = false;
+  std::vector<std::unique_ptr<Transport>> transports_;
+  std::vector<std::vector<Address>> addresses_;  // by rank and transport
+  std::vector<std::optional<Pair>> pairs_;       // by transport: with the rank that is measured with
+};
+
+}  // namespace
+
+std::vector<std::int64_t> usual_sizes(P2pTest test, bool matrix) {
+  switch (test) {
+    case P2pTest::latency:
+      return matrix ? std::vector<std::int64_t>{8} : std::vector<std::int64_t>{8, 64, 1 << 10, 8 << 10};
+    case P2pTest::message_rate: return {8};
+    case P2pTest::bandwidth:
+    case P2pTest::bidirectional: break;
+  }
+  return matrix ? std::vector<std::int64_t>{1 << 20} : std::vector<std::int64_t>{64 << 10, 1 << 20, 4 << 20};
+}
+
+void score_pairs(std::vector<P2pPoint>& points) {
+  std::vector<std::string> transports;
+  for (const P2pPoint& point : points)
+    if (std::find(transports.begin(), transports.end(), point.transport) == transports.end())
+      transports.push_back(point.transport);
+  for (const std::string& transport : transports) {
+    std::vector<double> values;
+    std::vector<P2pPoint*> scored;
+    for (P2pPoint& point : points) {
+      if (point.transport != transport || !point.time_us) continue;
+      values.push_back(point.time_us->median);
+      scored.push_back(&point);
+    }
+    if (scored.size() < k_least_for_outliers) continue;
+    const std::vector<double> scores = robust_z_scores(values);
+    for (std::size_t i = 0; i < scored.size(); ++i) scored[i]->z_score = scores[i];
+  }
+}
+
+Result<void> run_p2p(Bootstrap& bootstrap, const P2pOptions& options, P2pListener* listener) {
+  return P2p(bootstrap, options, listener).run();
+}
+
+}  // namespace gradrail
