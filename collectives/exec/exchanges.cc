@@ -2,7 +2,11 @@
 // folder, which defines the constant, and one line here: EXCHANGE(k_name_exchange).
 #include "collectives/exec/exchange.h"
 
-#define GRADRAIL_EXCHANGES(EXCHANGE)
+#define GRADRAIL_EXCHANGES(EXCHANGE) \
+  EXCHANGE(k_cheaper_exchange)       \
+  EXCHANGE(k_gather_exchange)        \
+  EXCHANGE(k_split_exchange)         \
+  EXCHANGE(k_ok_topk_exchange)
 
 namespace gradrail {
 

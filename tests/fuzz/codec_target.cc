@@ -1,6 +1,6 @@
 // Decoding whatever arrives must give values or an error, and never anything else. The first byte picks a codec, the
 // second the count that the reader expects; the rest is the message. A message that is taken is taken again in the
-// other two ways.
+// other two ways; and where messages are pairs, whoever sums them must agree with whoever decodes them.
 //
 // With libFuzzer: configure with clang and -DGRADRAIL_FUZZ=ON, then build/NAME/tests/codec_fuzz
 // tests/fuzz/codec_corpus. In ctest the kept corpus is replayed (codec_replay_test.cc).
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "collectives/compress/codec.h"
+#include "collectives/compress/sparse_sum.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace gradrail;
@@ -32,8 +33,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     count = std::min<std::uint64_t>(count, 1 << 16);
   }
   std::vector<float> to(count);
-  if (codec.decode(message, to)) {
-    if (!codec.decode_add(message, to) || !codec.decode_subtract(message, to)) std::abort();
+  const bool taken = codec.decode(message, to).has_value();
+  if (taken && (!codec.decode_add(message, to) || !codec.decode_subtract(message, to))) std::abort();
+  if (const std::size_t width = codec.traits().pair_width; width > 0) {
+    const auto open = open_sparse(message, count, "fuzz", width);
+    if (!open && taken) std::abort();
+    if (open) {
+      std::vector<SparseReader> twice(2, SparseReader(*open));
+      SparseSum sum(width);
+      const bool summed = !sum.sum(twice, open->places);
+      if (summed != taken || (summed && sum.pairs().size() != open->pairs)) std::abort();
+    }
   }
   return 0;
 }
