@@ -109,7 +109,22 @@ struct Point {
   std::optional<double> model_us;     // what the cost model expected
   std::vector<double> samples_us;
   std::optional<std::string> error;  // why the point has no time
+
+  // Of points in a run that compares codecs.
+  std::optional<std::string> codec;        // "int8"; "none" where data travels as it is
+  std::optional<std::string> codec_where;  // "all" or "between-hosts"
+  std::optional<std::int64_t> wire_bytes;  // that the rank that sends most sends for one operation
+  std::optional<double> wire_ratio;        // the same messages in float32 / wire_bytes
+  std::optional<double> encode_us;         // of the median, at the rank that encodes and decodes longest
+  std::optional<double> wire_us;           // the rest of the median
+  std::optional<double> decode_us;
+  std::optional<double> rel_l2_error;    // of the result, against float64
+  std::optional<double> max_error;       // of one element, as a share of the largest exact one
+  std::optional<double> break_even_gbs;  // of a link: below it, encoding is worth the time that it adds
+  std::optional<bool> non_finite;        // true: a value was no finite number when it was encoded, or came out so
 };
+
+[[nodiscard]] inline bool is_encoded(const Point& point) { return point.codec && *point.codec != "none"; }
 
 // What the machine can do, measured beside the points.
 struct Limits {

@@ -108,6 +108,17 @@ void point_fields(Visit& visit, T& point) {
   visit.may("algbw_gbs", point.algbw_gbs);
   visit.may("busbw_gbs", point.busbw_gbs);
   visit.if_set("model_us", point.model_us);
+  visit.if_set("codec", point.codec);
+  visit.if_set("codec_where", point.codec_where);
+  visit.if_set("wire_bytes", point.wire_bytes);
+  visit.if_set("wire_ratio", point.wire_ratio);
+  visit.if_set("encode_us", point.encode_us);
+  visit.if_set("wire_us", point.wire_us);
+  visit.if_set("decode_us", point.decode_us);
+  visit.if_set("rel_l2_error", point.rel_l2_error);
+  visit.if_set("max_error", point.max_error);
+  visit.if_set("break_even_gbs", point.break_even_gbs);
+  visit.if_set("non_finite", point.non_finite);
   visit.if_set("error", point.error);
   visit.may("samples_us", point.samples_us);  // last: the rest of the line stays readable
 }

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "collectives/compress/codec.h"
+#include "collectives/exec/exchange.h"
 #include "results/size.h"
 #include "transports/settings.h"
 
@@ -63,6 +65,8 @@ std::string whole_ranks(const std::string& text) {
 
 // An algorithm that one of the collectives has, with parts that it can take.
 Result<void> known_algorithm(const std::string& name, const std::vector<Collective>& collectives) {
+  for (const ExchangeKind* kind : exchange_kinds())
+    if (kind->name == name) return {};
   Result<const Planner*> found = nullptr;
   Shape shape;
   for (const Collective collective : collectives) {
@@ -79,6 +83,37 @@ Result<void> known_algorithm(const std::string& name, const std::vector<Collecti
   // One rank is planned for by every algorithm, so what is refused here are the names.
   if (auto supported = (*found)->supports(shape); !supported)
     return fail(Code::bad_usage, std::move(supported).error().message);
+  return {};
+}
+
+bool is_one_of(const auto& values, const auto& wanted) {
+  return std::find(values.begin(), values.end(), wanted) != values.end();
+}
+
+// Codecs that can be made, and something among the other axes that they are for.
+Result<void> take_codecs(const AxisTexts& texts, SweepOptions& options) {
+  options.codecs = split_words(texts.codecs);
+  bool encodes = false;
+  for (const std::string& name : options.codecs) {
+    if (name == "none") continue;
+    GRADRAIL_TRY(make_codec(name));
+    encodes = true;
+  }
+  if (texts.codec_where != "all" && texts.codec_where != "between-hosts")
+    return fail(Code::bad_usage, fmt::format("--codec-where is all or between-hosts, not '{}'", texts.codec_where));
+  if (texts.codec_where == "between-hosts") options.codec_where = CodecWhere::between_hosts;
+  if (!encodes) return {};
+  const auto& collectives = options.collectives;
+  if (!is_one_of(options.types, Type::f32))
+    return fail(Code::bad_usage,
+                fmt::format("codecs are for float32; -d {} leaves --codec nothing to encode", texts.types));
+  const bool sums = is_one_of(options.ops, ReduceOp::sum) || is_one_of(options.ops, ReduceOp::avg);
+  if (!is_one_of(collectives, Collective::all_gather) &&
+      !(sums && (is_one_of(collectives, Collective::allreduce) || is_one_of(collectives, Collective::reduce_scatter))))
+    return fail(Code::bad_usage,
+                fmt::format("codecs are for allreduce and reduce_scatter, summing or averaging, and for all_gather; "
+                            "--collective {} -o {} leaves --codec nothing to encode",
+                            texts.collectives, texts.ops));
   return {};
 }
 
@@ -174,6 +209,13 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
       ->group(what)
       ->capture_default_str();
   app.add_option("-o,--op", t.ops, "Reductions: sum, prod, min, max, avg or all")->group(what)->capture_default_str();
+  app.add_option("--codec", t.codecs,
+                 "Codecs that data travels in, side by side with none: none,int8,topk:0.01,powersgd:4+ef, ...")
+      ->group(what)
+      ->capture_default_str();
+  app.add_option("--codec-where", t.codec_where, "Where data travels encoded: all, or between-hosts only")
+      ->group(what)
+      ->capture_default_str();
   app.add_option("-r,--root", t.root, "Root rank, for collectives that have one")->group(what)->capture_default_str();
   app.add_flag("--in-place", t.in_place, "Input and output are one buffer")->group(what);
   app.add_option("--buffers", t.buffers,
@@ -212,6 +254,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
   GRADRAIL_ASSIGN(options.types, parse_list<Type>(t.types, "type", k_types, parse_type));
   GRADRAIL_ASSIGN(options.ops, parse_list<ReduceOp>(t.ops, "reduction", k_reduce_ops, parse_reduce_op));
   GRADRAIL_ASSIGN(options.sizes, parse_sizes(t.min_bytes, t.max_bytes, t.factor, t.step_bytes));
+  GRADRAIL_TRY(take_codecs(t, options));
 
   options.algorithms = split_words(t.algorithms);
   for (const std::string& name : options.algorithms) {

@@ -31,6 +31,8 @@ struct AxisTexts {
   std::string step_bytes;
   std::string types = "float";
   std::string ops = "sum";
+  std::string codecs = "none";
+  std::string codec_where = "all";
   std::string buffers = "plain";
   std::string cache = "hot";
   int root = 0;

@@ -18,6 +18,7 @@
 #include "bench/report/against_chart.h"
 #include "bench/report/chart.h"
 #include "bench/report/choose.h"
+#include "bench/report/codecs.h"
 #include "bench/report/csv.h"
 #include "bench/report/progress.h"
 #include "bench/report/summary.h"
@@ -175,7 +176,7 @@ class Reporter : public SweepListener {
     const std::int64_t caches = (m.l1d_bytes + m.l2_bytes) * std::max(1, m.cores) + m.l3_bytes * std::max(1, m.sockets);
     for (const Choice& choice : choices_) {
       for (const Point& point : points_) {
-        if (point.bytes != choice.bytes || point.algorithm != choice.algorithm ||
+        if (is_encoded(point) || point.bytes != choice.bytes || point.algorithm != choice.algorithm ||
             point.collective != choice.collective || point.transport != choice.transport ||
             point.topology != choice.topology || point.type != choice.type || point.op != choice.op)
           continue;
@@ -188,6 +189,7 @@ class Reporter : public SweepListener {
       }
     }
     fmt::print("{}", with_newline(summary(choices_, points_, limits, bounds)));
+    if (const std::string codecs = codec_summary(points_); !codecs.empty()) fmt::print("{}", codecs);
     if (!options_.against.empty())
       fmt::print("{}", comparisons_.empty()
                            ? "# Against the best peer: nothing could be compared; the rows above say why\n"
@@ -216,6 +218,9 @@ class Reporter : public SweepListener {
       table.transport_width =
           std::max(table.transport_width,
                    static_cast<int>(pair.inner.size() + (pair.outer.empty() ? 3 : pair.outer.size())) + 1);
+    for (const std::string& codec : options.codecs)
+      if (options.codecs.size() > 1 || codec != "none")
+        table.codec_width = std::max(table.codec_width, std::max(6, static_cast<int>(codec.size())));
     table.say_registered = options.registered_too;
     if (!options.against.empty()) table.algorithm_width = 30;  // "openmpi:ob1,recursive_doubling"
     if (options.registered_too) table.algorithm_width = 36;    // "auto:recursive_doubling (registered)"
@@ -236,7 +241,10 @@ class Reporter : public SweepListener {
     chart.subtitle = fmt::format("{}, {} cores; {}", run_.machine.cpu_model, run_.machine.cores, run_.started);
     std::vector<Point> shown;
     for (const Point& point : points_)
-      if (point.collective == first) shown.push_back(point);
+      if (point.collective == first) {
+        shown.push_back(point);
+        if (is_encoded(point)) shown.back().algorithm += " " + *point.codec;
+      }
     GRADRAIL_ASSIGN(auto file, OutputFile::create(texts_.svg));
     if (!options_.against.empty()) {
       chart.title += " against other libraries";

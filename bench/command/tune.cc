@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "bench/command/codec_budget.h"
 #include "bench/command/measuring.h"
 #include "bench/command/outputs.h"
 #include "bench/measure/selectors.h"
@@ -25,6 +26,7 @@ struct TuneTexts {
   MeasuringTexts measuring;
   std::string table = "gradrail-table.json";
   double budget = 120;
+  double error_budget = 0;
 
   [[nodiscard]] std::array<Output, 2> outputs() const {
     return {{{"--table", &table}, {"--json", &measuring.json, true}}};
@@ -37,6 +39,9 @@ Result<TuneOptions> parse_options(const TuneTexts& texts, int ranks) {
   if (!(texts.budget >= 1 && texts.budget <= 1e6))
     return fail(Code::bad_usage, fmt::format("--budget is {} seconds; it may be 1 to 1000000", texts.budget));
   options.budget = Seconds(texts.budget);
+  GRADRAIL_TRY(check_error_budget(texts.error_budget));
+  if (texts.error_budget == 0 && options.axes.codecs != SweepOptions().codecs)
+    return fail(Code::bad_usage, "tuning chooses among codecs by their error; say how large it may be: --error-budget");
   // A table is of one case; what it says is used for the other types, where a byte costs about as much.
   if (options.axes.types.size() > 1 || options.axes.ops.size() > 1)
     return fail(Code::bad_usage, "a table is tuned with one type (-d) and one reduction (-o)");
@@ -104,6 +109,14 @@ class Reporter : public TuneListener {
     return {};
   }
 
+  Result<void> codecs(const CodecFindings& found) {
+    for (const Point& point : found.points) {
+      wrong_ = wrong_ || point.wrong.value_or(0) > 0;
+      if (json_) GRADRAIL_TRY(json_->write(point));
+    }
+    return print(found.text);
+  }
+
   Result<void> finish() {
     if (wrong_) return fail(Code::malformed, "some results were wrong; no table is written");
     const SweepOptions& axes = options_.axes;
@@ -145,10 +158,19 @@ Result<void> tune(MeasuringRank& rank, const TuneTexts& texts) {
   GRADRAIL_ASSIGN(TuneOptions options, parse_options(texts, rank.bootstrap.ranks()));
   options.axes.cores = rank.placement.cores;
   options.axes.bind = rank.placement.bind;
-  if (rank.bootstrap.rank() != 0) return run_tuning(rank.bootstrap, options, nullptr);
+  const bool codecs = texts.error_budget > 0;
+  if (rank.bootstrap.rank() != 0) {
+    GRADRAIL_TRY(run_tuning(rank.bootstrap, options, nullptr));
+    if (codecs) GRADRAIL_TRY(measure_codecs(rank.bootstrap, options.axes, texts.error_budget));
+    return {};
+  }
   Reporter reporter(texts, options);
   GRADRAIL_TRY(reporter.begin(rank.run));
   GRADRAIL_TRY(run_tuning(rank.bootstrap, options, &reporter));
+  if (codecs) {
+    GRADRAIL_ASSIGN(const CodecFindings found, measure_codecs(rank.bootstrap, options.axes, texts.error_budget));
+    GRADRAIL_TRY(reporter.codecs(found));
+  }
   return reporter.finish();
 }
 
@@ -164,6 +186,10 @@ Command add_tune_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group("Where results go")
       ->capture_default_str();
   app->add_option("--budget", texts->budget, "Seconds to spend, about")->group("How to measure")->capture_default_str();
+  app->add_option("--error-budget", texts->error_budget,
+                  "Choose codecs too, for each size: the fastest, by --codec or of all, whose result is off by no more "
+                  "than this (relative L2), and none where none is faster")
+      ->group("What to measure");
   return {app, [texts, argv = std::move(argv)] {
             const auto before = [&](int ranks) -> Result<void> {
               GRADRAIL_TRY(parse_options(*texts, ranks));

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <random>
 
+#include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/payload.h"
 #include "bench/measure/statistics.h"
@@ -55,6 +56,10 @@ class Block {
     sent_.resize(all);
     samples_.resize(all);
     wanted_.resize(all);
+    looks_.resize(cases.size());
+    spent_.resize(cases.size());
+    coded_ = std::any_of(cases.begin(), cases.end(), [](const BlockCase& one) { return one.call.coding.asked(); }) &&
+             Gradient::fits(cases.front().call);
     double touched = 0;
     for (const auto& [call, buffers] : cases)
       touched =
@@ -65,9 +70,12 @@ class Block {
   }
 
   Result<std::vector<Outcome>> run() {
+    // What a codec remembers of other data would show as its error.
+    communicator_.forget_encodings();
     for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
     GRADRAIL_TRY(prepare_contenders());
     GRADRAIL_TRY(agree());
+    GRADRAIL_TRY(fill_with_gradients());
     GRADRAIL_TRY(take_samples());
     GRADRAIL_TRY(collect());
     return std::move(outcomes_);
@@ -79,6 +87,10 @@ class Block {
     Call call = cases_[index].call;
     cases_[index].buffers->place(call, communicator_.rank(), communicator_.ranks());
     return communicator_.run(call, soon());
+  }
+  // The input changes from sample to sample, so that the codecs' must be made anew; of all cases alike, too.
+  [[nodiscard]] bool refills() const {
+    return coded_ && (cases_.front().call.in_place || cases_.front().buffers->rotates());
   }
   // Of all cases alike.
   [[nodiscard]] bool flushes() const { return cases_.front().buffers->flushes(); }
@@ -99,7 +111,8 @@ class Block {
       return {};
     }
     outcome.ran = *ran;
-    if (rules_.check) {
+    if (coded_) GRADRAIL_TRY(look(index));
+    if (rules_.check && !call.coding.asked()) {
       const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root,
                             rules_.seed * k_most_cases + index);
       buffers.place(call, rank, ranks);
@@ -118,6 +131,8 @@ class Block {
     for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(index));
     const Traffic after = communicator_.traffic();
     for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
+    looks_[index].wire_bytes = std::accumulate(sent_[index].begin(), sent_[index].end(), std::uint64_t{0}) /
+                               static_cast<std::uint64_t>(std::max(1, rules_.warmup));
     GRADRAIL_TRY(communicator_.barrier(soon()));
     // The shortest of a few: after others had the cores, the first ones tell more about the scheduler.
     estimates_us_[index] = std::numeric_limits<double>::infinity();
@@ -129,6 +144,45 @@ class Block {
       estimates_us_[index] = std::min(estimates_us_[index], microseconds_since(begin));
     }
     return {};
+  }
+
+  // Runs the case on gradients, and sees how far from exact it comes out.
+  Result<void> look(std::size_t index) {
+    Call call = cases_[index].call;
+    const int rank = communicator_.rank();
+    const Gradient gradient(call, communicator_.ranks(), rules_.seed * k_most_cases + index);
+    cases_[index].buffers->place(call, rank, communicator_.ranks());
+    const auto in = Buffers::in_bytes(call, rank, communicator_.ranks());
+    const auto out = Buffers::out_bytes(call, rank, communicator_.ranks());
+    if (out > 0) std::memset(call.out.data(), 0xA5, out);
+    gradient.fill(rank, {call.in.data(), in});
+    GRADRAIL_TRY(everyone_is_here());
+    GRADRAIL_TRY(communicator_.run(call, soon()));
+    CodingLook& mine = looks_[index];
+    mine.seen = gradient.look(rank, {call.out.data(), out});
+    if (call.coding.asked()) {
+      GRADRAIL_ASSIGN(mine.error_of_one, gradient.error_of_one(call.coding.codec, rank));
+      mine.dense_bytes = communicator_.encoding().dense_bytes;
+      mine.seen.non_finite |= communicator_.encoding().non_finite;
+    }
+    return everyone_is_here();
+  }
+
+  // So that codecs are timed on what they are for. An input that is the output too is filled for every sample.
+  Result<void> fill_with_gradients() {
+    if (!coded_) return {};
+    for (std::size_t i = 0; i < cases_.size(); ++i) fill_input(i);
+    return everyone_is_here();
+  }
+  void fill_input(std::size_t index) {
+    Call call = cases_[index].call;
+    cases_[index].buffers->place(call, communicator_.rank(), communicator_.ranks());
+    fill_input(call);
+  }
+  void fill_input(const Call& call) {
+    if (!gradient_) gradient_.emplace(call, communicator_.ranks(), rules_.seed);
+    gradient_->fill(communicator_.rank(),
+                    {call.in.data(), Buffers::in_bytes(call, communicator_.rank(), communicator_.ranks())});
   }
 
   // Ranks fill, compare and flush at their own pace; an operation's deadline begins when all are back.
@@ -143,10 +197,12 @@ class Block {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
       for (const std::uint64_t bytes : sent_[i]) mine.put(bytes);
+      if (coded_ && i < looks_.size()) looks_[i].put(mine);
     }
     GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(patience_)));
     for (Outcome& outcome : outcomes_) outcome.wrong = 0;
     std::fill(sent_.begin(), sent_.end(), Traffic{});
+    std::vector<std::vector<CodingLook>> looks(coded_ ? looks_.size() : 0);  // by case, by rank
     double shortest_us = k_shortest_sample_us;
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
@@ -155,15 +211,23 @@ class Block {
         outcomes_[i].wrong += reader.get<std::uint64_t>();
         estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
         for (std::uint64_t& total : sent_[i]) total += reader.get<std::uint64_t>();
+        if (coded_ && i < looks_.size()) looks.at(i).push_back(CodingLook::get(reader));
       }
       if (!reader.ok()) return fail(Code::malformed, "a rank's report of its checks is damaged");
     }
+    for (std::size_t i = 0; i < looks.size(); ++i)
+      if (!outcomes_[i].refused) {
+        const Judgement judged = judge(cases_[i].call, outcomes_[i].ran, looks[i], rules_.seed * k_most_cases + i);
+        outcomes_[i].coding = judged.figures;
+        outcomes_[i].why_wrong = rules_.check ? judged.why_wrong : "";
+        if (!outcomes_[i].why_wrong.empty()) outcomes_[i].wrong = cases_[i].call.count;
+      }
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       if (outcomes_[i].refused || outcomes_[i].wrong > 0) continue;
       if (!is_contender(i)) outcomes_[i].path = main_path(sent_[i]);
       const double once_us = std::max(estimates_us_[i], 0.01);
       // With flushed caches only the first call of a batch would find them so.
-      if (synchronises(cases_.front().call.collective) && !flushes())
+      if (synchronises(cases_.front().call.collective) && !flushes() && !refills())
         outcomes_[i].batch = static_cast<int>(std::clamp(shortest_us / once_us, 1.0, double{k_largest_batch}));
       const double sample_us = once_us * outcomes_[i].batch + barriers_us_[i];
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
@@ -205,6 +269,10 @@ class Block {
     // half as long as a cache line takes to another core.
     Call call = cases_[index].call;
     buffers.place(call, communicator_.rank(), communicator_.ranks());
+    if (refills()) {
+      fill_input(call);
+      GRADRAIL_TRY(everyone_is_here());
+    }
     const Deadline deadline = soon();
     const auto begin = Clock::now();
     for (int i = 0; i < batch; ++i) {
@@ -212,6 +280,12 @@ class Block {
       GRADRAIL_TRY(communicator_.run(call, deadline));
     }
     samples_[index].push_back(microseconds_since(begin) / batch);
+    if (call.coding.asked()) {
+      const Encoding& encoding = communicator_.encoding();
+      spent_[index].encode += encoding.encode;
+      spent_[index].decode += encoding.decode;
+      spent_[index].all += encoding.encode + encoding.decode + encoding.wire;
+    }
     return {};
   }
 
@@ -291,6 +365,31 @@ class Block {
       }
       outcomes_[i].samples_us = slowest_rank(by_rank);
     }
+    return collect_shares();
+  }
+
+  // The rank that encodes and decodes longest speaks for all.
+  Result<void> collect_shares() {
+    if (!coded_) return {};
+    ByteWriter mine;
+    for (const CodingTime& spent : spent_) {
+      mine.put(spent.encode.count());
+      mine.put(spent.decode.count());
+      mine.put(spent.all.count());
+    }
+    GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(patience_)));
+    for (const Bytes& bytes : all) {
+      ByteReader reader(bytes);
+      for (std::size_t i = 0; i < spent_.size(); ++i) {
+        const auto encode = reader.get<double>(), decode = reader.get<double>(), whole = reader.get<double>();
+        if (!outcomes_[i].coding || !(whole > 0)) continue;
+        CodingFigures& figures = *outcomes_[i].coding;
+        if ((encode + decode) / whole < figures.encode_share + figures.decode_share) continue;
+        figures.encode_share = encode / whole;
+        figures.decode_share = decode / whole;
+      }
+      if (!reader.ok()) return fail(Code::malformed, "a rank's report of its times is damaged");
+    }
     return {};
   }
 
@@ -306,6 +405,10 @@ class Block {
   std::vector<Traffic> sent_;        // by the warm-up; all ranks' once agreed
   std::vector<int> wanted_;
   std::vector<std::vector<double>> samples_;
+  bool coded_ = false;             // some case's data is encoded
+  std::vector<CodingLook> looks_;  // by case, as the next
+  std::vector<CodingTime> spent_;  // over samples
+  std::optional<Gradient> gradient_;
 };
 
 }  // namespace

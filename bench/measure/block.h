@@ -1,7 +1,8 @@
 // Measures the cases of one block against each other: the same collective, size, type and buffers, by several
 // algorithms.
 //
-// Every case is first checked on fresh random data, outside the timed region; a wrong one is not timed. The rest are
+// Every case is first checked on fresh random data, outside the timed region; a wrong one is not timed. Where data is
+// encoded, all cases of the block work on data as gradients are (gradient.h). The rest are
 // warmed up and then measured in turn, in a new random order each round, so that a change of the machine hits all
 // alike.
 // A sample is the time from a barrier to the end of `batch` operations, per operation, at the slowest rank. Operations
@@ -23,6 +24,7 @@
 #include <vector>
 
 #include "bench/measure/buffers.h"
+#include "bench/measure/coding_figures.h"
 #include "bench/measure/contender.h"
 #include "collectives/exec/communicator.h"
 #include "transports/bootstrap.h"
@@ -43,8 +45,10 @@ struct Outcome {
   Ran ran;
   std::string path;         // by which most bytes went: "zero-copy"; "-" where nothing was sent
   std::uint64_t wrong = 0;  // elements, over all ranks
+  std::string why_wrong;    // where it is not about elements
   int batch = 1;
   std::vector<double> samples_us;  // per operation, slowest rank
+  std::optional<CodingFigures> coding;
 };
 
 inline constexpr double k_hopeless = 2;
@@ -58,9 +62,9 @@ struct BlockCase {
   Buffers* buffers = nullptr;
 };
 
-// `cases` differ in algorithm, lanes, pieces and buffers. Outcomes come in their order, then those of the contenders,
-// who are given the first case's call. Errors: those of the communicator and the bootstrap; nothing can be measured
-// after one.
+// `cases` differ in algorithm, lanes, pieces, codec and buffers. Outcomes come in their order, then those of the
+// contenders, who are given the first case's call. Errors: those of the communicator and the bootstrap; nothing can be
+// measured after one.
 [[nodiscard]] Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
                                                          const std::vector<BlockCase>& cases, const MeasureRules& rules,
                                                          const Contenders& contenders = {});

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "bench/measure/statistics.h"
 
 namespace gradrail {
@@ -35,7 +38,9 @@ Point point_at(const Setting& setting, const Call& call) {
 void add_figures(Point& point, const Setting& setting, const Call& call, const Outcome& outcome) {
   if (setting.checked) point.wrong = static_cast<std::int64_t>(outcome.wrong);
   if (outcome.wrong > 0) {
-    point.error = fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
+    point.error = !outcome.why_wrong.empty()
+                      ? outcome.why_wrong
+                      : fmt::format("{} elements came out wrong; the point was not timed", outcome.wrong);
     return;
   }
   point.samples_us = outcome.samples_us;
@@ -45,7 +50,46 @@ void add_figures(Point& point, const Setting& setting, const Call& call, const O
   point.busbw_gbs = point.algbw_gbs * bus_factor(call.collective, setting.ranks);
 }
 
+// What encoding cost and did.
+void add_coding(Point& point, const Call& call, const Outcome& outcome) {
+  if (!outcome.coding) return;
+  const CodingFigures& figures = *outcome.coding;
+  point.codec = call.coding.asked() ? outcome.ran.codec : std::string("none");
+  if (call.coding.asked()) point.codec_where = to_string(call.coding.where);
+  point.wire_bytes = static_cast<std::int64_t>(figures.wire_bytes);
+  if (figures.wire_bytes > 0)
+    point.wire_ratio = static_cast<double>(figures.dense_bytes) / static_cast<double>(figures.wire_bytes);
+  point.rel_l2_error = figures.relative_error;
+  point.max_error = figures.largest_error;
+  if (figures.non_finite) point.non_finite = true;
+  if (!point.time_us || !call.coding.asked()) return;
+  const double all = point.time_us->median;
+  point.encode_us = all * figures.encode_share;
+  point.decode_us = all * figures.decode_share;
+  point.wire_us = all - *point.encode_us - *point.decode_us;
+}
+
 }  // namespace
+
+void say_where_encoding_pays(std::vector<Point>& points) {
+  for (Point& point : points) {
+    if (!is_encoded(point) || !point.time_us || !point.wire_bytes) continue;
+    const Point* dense = nullptr;
+    for (const Point& other : points)
+      if (other.library == point.library && other.buffers == point.buffers && other.time_us && other.wire_bytes &&
+          !is_encoded(other) && (dense == nullptr || other.time_us->median < dense->time_us->median))
+        dense = &other;
+    double added_us = point.encode_us.value_or(0) + point.decode_us.value_or(0);
+    double dense_bytes = static_cast<double>(*point.wire_bytes) * point.wire_ratio.value_or(1);
+    if (dense != nullptr) {
+      added_us = std::max(added_us, point.time_us->median - dense->time_us->median);
+      dense_bytes = static_cast<double>(*dense->wire_bytes);
+    }
+    const double saved = std::max(0.0, dense_bytes - static_cast<double>(*point.wire_bytes));
+    // Bytes in a microsecond are thousandths of a GB/s.
+    if (added_us > 0) point.break_even_gbs = saved / added_us * 1e-3;
+  }
+}
 
 Point point_of(const Setting& setting, const Call& call, const Outcome& outcome, const Contender& contender) {
   Point point = point_at(setting, call);
@@ -63,6 +107,7 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   Point point = point_at(setting, call);
   point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
   if (call.algorithm == "auto") point.requested = "auto";
+  if (call.coding.asked()) point.codec = std::string(call.coding.codec);
   if (outcome.refused) {
     point.error = outcome.refused->message;
     return point;
@@ -71,11 +116,14 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
                           setting.ranks,     setting.ranks_per_host,
                           setting.transport, call.in_place};
   const Selection ran{outcome.ran.algorithm, outcome.ran.lanes, outcome.ran.pieces};
-  if (const auto seconds = predict(ran, question, setting.model, call.root)) point.model_us = *seconds * 1e6;
+  // The model knows no codecs.
+  if (const auto seconds = predict(ran, question, setting.model, call.root); seconds && !call.coding.asked())
+    point.model_us = *seconds * 1e6;
   point.path = outcome.path;
   point.lanes = outcome.ran.lanes;
   point.chunks = static_cast<int>(outcome.ran.chunks);
   add_figures(point, setting, call, outcome);
+  add_coding(point, call, outcome);
   return point;
 }
 

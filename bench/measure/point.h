@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "bench/measure/block.h"
 #include "bench/measure/buffers.h"
@@ -27,6 +28,11 @@ struct Setting {
 
 // The collective's data, by which sizes go.
 [[nodiscard]] std::int64_t bytes_of(const Call& call, int ranks);
+
+// Says of points of one block below which bandwidth of a link encoding pays: the bytes that it saves against the
+// fastest of those without a codec, by the time that it adds. That is what encoding and decoding take, as if nothing of
+// it were hidden behind the wire, or what the operation took longer here, if that is more.
+void say_where_encoding_pays(std::vector<Point>& points);
 
 // The phase is left open.
 [[nodiscard]] Point point_of(const Setting& setting, const Call& call, const Outcome& outcome);

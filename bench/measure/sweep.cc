@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 
 #include "bench/measure/against.h"
 #include "bench/measure/bare_sockets.h"
+#include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
+#include "collectives/exec/exchange.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -68,6 +71,43 @@ std::vector<std::string> algorithms_of(const SweepOptions& options, Collective c
     }
   }
   return names;
+}
+
+// The same for data that a codec encodes. Plans carry messages of fixed size, exchanges those of others: what was named
+// for one kind of codec is not asked of the other, unless nothing else was named.
+Result<std::vector<std::string>> algorithms_of(const SweepOptions& options, Collective collective,
+                                               const Communicator& group, const std::string& codec) {
+  GRADRAIL_ASSIGN(const auto made, make_codec(codec));
+  const bool planned = made->traits().fixed_size;
+  const auto& wanted = options.algorithms;
+  const bool everything = std::find(wanted.begin(), wanted.end(), "all") != wanted.end();
+  const auto is_exchange = [](const std::string& name) {
+    const auto kinds = exchange_kinds();
+    return std::any_of(kinds.begin(), kinds.end(), [&](const ExchangeKind* kind) { return kind->name == name; });
+  };
+  std::vector<std::string> names = algorithms_of(options, collective, group);
+  for (const std::string& name : wanted)
+    if (is_exchange(name)) names.push_back(name);
+  std::vector<std::string> fitting;
+  for (const std::string& name : names) {
+    const bool crosses = options.codec_where == CodecWhere::everywhere || name.starts_with("hierarchical") ||
+                         name == "auto" || !everything;
+    if (name == "auto" || (planned != is_exchange(name) && crosses)) fitting.push_back(name);
+  }
+  if (everything && !planned) {
+    ExchangeSetting setting;
+    setting.rank = group.rank();
+    setting.ranks = group.ranks();
+    setting.ranks_per_host = group.ranks_per_host();
+    setting.collective = collective;
+    setting.codec = codec;
+    setting.where = options.codec_where;
+    setting.in_place = options.in_place;
+    for (const ExchangeKind* kind : exchange_kinds())
+      if (kind->supports(setting, *made)) fitting.emplace_back(kind->name);
+    if (fitting.empty()) fitting.emplace_back("auto");
+  }
+  return fitting.empty() ? names : fitting;
 }
 
 class Sweep {
@@ -211,9 +251,9 @@ class Sweep {
   // `registered`: for every case once more; null if that was not asked for.
   Result<void> sweep_case(Communicator& group, Buffers& buffers, Buffers* registered, const Case& c,
                           const Rivals& rivals) {
-    const auto names = algorithms_of(options_, c.collective, group);
     std::vector<Call> calls;
-    for (const std::string& name : names) {
+    std::deque<std::string> names;  // that calls refer to
+    for (const std::string& codec : options_.codecs) {
       Call call;
       call.collective = c.collective;
       call.count = static_cast<std::uint64_t>(c.count);
@@ -221,10 +261,19 @@ class Sweep {
       call.op = c.op;
       call.root = options_.root;
       call.in_place = options_.in_place;
-      call.algorithm = name;
       call.lanes = options_.lanes;
       call.pieces = options_.pieces;
-      calls.push_back(call);
+      auto algorithms = algorithms_of(options_, c.collective, group);
+      if (codec != "none") {
+        if (!Gradient::fits(call)) continue;
+        call.coding.codec = codec;
+        call.coding.where = options_.codec_where;
+        GRADRAIL_ASSIGN(algorithms, algorithms_of(options_, c.collective, group, codec));
+      }
+      for (const std::string& name : algorithms) {
+        call.algorithm = names.emplace_back(name);
+        calls.push_back(call);
+      }
     }
     if (calls.empty()) return {};
     if (listener_ != nullptr)
@@ -266,6 +315,7 @@ class Sweep {
     for (std::size_t i = 0; i < contenders.size() && listener_ != nullptr; ++i)
       points.push_back(point_of(setting, calls.front(), outcomes[measured.size() + i], *contenders[i]));
     for (Point& point : points) point.phase = phase;
+    say_where_encoding_pays(points);
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->block(points));
     if (listener_ != nullptr && bare_us > 0)
       listener_->bare_sockets(points.front(), pairing_->share(static_cast<std::uint64_t>(c.bytes), group.ranks()),

@@ -15,8 +15,8 @@ auto case_of(const Point& point) {
 }
 
 bool competes(const Point& point) {
-  return point.library == "gradrail" && !point.requested && point.time_us && point.time_us->median > 0 &&
-         point.wrong.value_or(0) == 0 && !point.error;
+  return point.library == "gradrail" && !point.requested && !is_encoded(point) && point.time_us &&
+         point.time_us->median > 0 && point.wrong.value_or(0) == 0 && !point.error;
 }
 
 bool told_apart(const Point& a, const Point& b) { return a.phase == b.phase && parted(*a.time_us, *b.time_us); }

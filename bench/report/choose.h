@@ -1,9 +1,9 @@
 // Which algorithm wins: decided where confidence intervals part, and otherwise left with the simplest. Pure functions.
 //
 // Rivals are the points that differ in nothing but their algorithm. Only gradrail's own algorithms compete (other
-// libraries are what they are compared with), "auto" does not (it is one of them already), and neither does a point
-// that was wrong or could not be run. Figures of different phases of the machine do not compare: between them nothing
-// is confident.
+// libraries are what they are compared with), those whose data is encoded do not (their results are others), "auto"
+// does not (it is one of them already), and neither does a point that was wrong or could not be run. Figures of
+// different phases of the machine do not compare: between them nothing is confident.
 #pragma once
 
 #include <cstdint>

@@ -108,6 +108,17 @@ std::vector<Cell> cells_of(const Point& point) {
           {"algbw_gbs", point.time_us ? cell(point.algbw_gbs) : ""},
           {"busbw_gbs", point.time_us ? cell(point.busbw_gbs) : ""},
           {"model_us", cell(point.model_us)},
+          {"codec", cell(point.codec)},
+          {"codec_where", cell(point.codec_where)},
+          {"wire_bytes", cell(point.wire_bytes)},
+          {"wire_ratio", cell(point.wire_ratio)},
+          {"encode_us", cell(point.encode_us)},
+          {"wire_us", cell(point.wire_us)},
+          {"decode_us", cell(point.decode_us)},
+          {"rel_l2_error", cell(point.rel_l2_error)},
+          {"max_error", cell(point.max_error)},
+          {"break_even_gbs", cell(point.break_even_gbs)},
+          {"non_finite", cell(point.non_finite)},
           {"error", cell(point.error)}};
 }
 

@@ -74,7 +74,7 @@ bool same_case(const Point& a, const Point& b) {
 const Point* fastest(std::span<const Point> points, const Point& of) {
   const Point* best = nullptr;
   for (const Point& point : points)
-    if (point.library == "gradrail" && point.time_us && same_case(point, of) &&
+    if (point.library == "gradrail" && !is_encoded(point) && point.time_us && same_case(point, of) &&
         (!best || point.time_us->median < best->time_us->median))
       best = &point;
   return best;

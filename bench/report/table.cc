@@ -21,6 +21,8 @@ constexpr int k_collective_width = 15;
 struct Cells {
   std::string_view collective, size, count, type, redop, root, algorithm, transport, topology, time, algbw, busbw, p99,
       cv, interval, wrong;
+  std::string_view codec = {}, encode = {}, wire = {}, decode = {}, sent = {}, ratio = {}, error = {}, most = {},
+                   pays = {};
 };
 
 // The one place that knows the columns. Colours go around padded text, so that they move nothing.
@@ -32,10 +34,14 @@ std::string line(const TableOptions& options, char lead, const Cells& cells, std
   std::string out = options.collective_column ? fmt::format("{:<{}}", cells.collective, k_collective_width) : "";
   out += fmt::format("{:>12} {:>11} {:>5} {:>5} {:>4}  ", cells.size, cells.count, cells.type, cells.redop, cells.root);
   out += paint(colour, fmt::format("{:<{}}", cells.algorithm, options.algorithm_width + 2));
+  if (options.codec_width > 0) out += fmt::format(" {:<{}}", cells.codec, options.codec_width);
   out += fmt::format(" {:<{}} {:<8} ", cells.transport, options.transport_width, cells.topology);
   out += paint(colour, fmt::format("{:>9} {:>7} {:>7}", cells.time, cells.algbw, cells.busbw));
   out += fmt::format(" {:>9} {:>6} {:>21} ", cells.p99, cells.cv, cells.interval);
   out += paint(wrong_colour, fmt::format("{:>7}", cells.wrong));
+  if (options.codec_width > 0)
+    out += fmt::format(" {:>9} {:>9} {:>9} {:>12} {:>6} {:>9} {:>9} {:>11}", cells.encode, cells.wire, cells.decode,
+                       cells.sent, cells.ratio, cells.error, cells.most, cells.pays);
   if (lead != ' ') out.front() = lead;
   return out;
 }
@@ -51,12 +57,16 @@ bool wants_colour(std::FILE* stream) {
 
 std::string Table::header() const {
   const std::string_view collective = options_.collective_column ? "# collective" : "";
-  const std::string names = line(options_, '#',
-                                 {collective, "size", "count", "type", "redop", "root", "  algorithm", "transport",
-                                  "topology", "time", "algbw", "busbw", "p99", "cv", "95% interval", "#wrong"});
-  std::string units = line(
-      options_, '#',
-      {"", "(B)", "(elements)", "", "", "", "", "", "", "(us)", "(GB/s)", "(GB/s)", "(us)", "(%)", "of time (us)", ""});
+  const std::string names =
+      line(options_, '#',
+           {collective, "size",   "count", "type",  "redop",    "root",         "  algorithm", "transport", "topology",
+            "time",     "algbw",  "busbw", "p99",   "cv",       "95% interval", "#wrong",      "codec",     "encode",
+            "wire",     "decode", "sent",  "ratio", "L2 error", "max error",    "pays below"});
+  std::string units =
+      line(options_, '#',
+           {"",      "(B)", "(elements)",   "", "", "",     "",     "",     "",    "(us)", "(GB/s)",    "(GB/s)",
+            "(us)",  "(%)", "of time (us)", "", "", "(us)", "(us)", "(us)", "(B)", "",     "of result", "of largest",
+            "(GB/s)"});
   units.erase(units.find_last_not_of(' ') + 1);
   return fmt::format("{}\n{}\n", names, units);
 }
@@ -89,11 +99,46 @@ std::string Table::row(const Point& point, Mark mark) {
     cv = fmt::format("{:.1f}", 100 * point.time_us->cv);
     interval = fmt::format("{} .. {}", format_us(point.time_us->ci[0]), format_us(point.time_us->ci[1]));
   }
+  const auto text = [](const std::optional<double>& value, auto format) {
+    return value ? format(*value) : std::string("-");
+  };
+  const auto as_error = [](double value) { return fmt::format("{:.2g}", value); };
+  const std::string codec = point.codec.value_or("-");
+  const std::string encode = text(point.encode_us, format_us), wire_time = text(point.wire_us, format_us),
+                    decode = text(point.decode_us, format_us);
+  const std::string sent = point.wire_bytes ? std::to_string(*point.wire_bytes) : "-";
+  const std::string ratio = text(point.wire_ratio, [](double value) { return fmt::format("{:.2f}", value); });
+  const std::string error = text(point.rel_l2_error, as_error), most = text(point.max_error, as_error);
+  const std::string pays = text(point.break_even_gbs, format_gbs);
   const auto colour = options_.colour && mark == Mark::winner ? k_bold_green : std::string_view();
   std::string out = line(options_, ' ',
-                         {point.collective, size, count, point.type, point.op.empty() ? "none" : point.op, root,
-                          algorithm, point.transport, point.topology, time, algbw, busbw, p99, cv, interval, wrong},
+                         {point.collective,
+                          size,
+                          count,
+                          point.type,
+                          point.op.empty() ? "none" : point.op,
+                          root,
+                          algorithm,
+                          point.transport,
+                          point.topology,
+                          time,
+                          algbw,
+                          busbw,
+                          p99,
+                          cv,
+                          interval,
+                          wrong,
+                          codec,
+                          encode,
+                          wire_time,
+                          decode,
+                          sent,
+                          ratio,
+                          error,
+                          most,
+                          pays},
                          colour, options_.colour && is_wrong ? k_bold_red : std::string_view());
+  if (point.non_finite) out += "  values that were no finite numbers were met: blocks of the result are NaN";
   if (point.error) {
     // A sentence with a line break in it would look like a row of its own.
     std::string sentence = *point.error;

@@ -21,6 +21,7 @@ struct TableOptions {
   bool say_registered = false;     // behind the algorithm, where plain buffers are measured as well
   int algorithm_width = 18;        // of the longest name that will come
   int transport_width = 9;
+  int codec_width = 0;  // of the longest name; 0: none is compared, and what is said of codecs is left out
 };
 
 class Table {

@@ -17,7 +17,6 @@ constexpr std::uint64_t k_small_bytes = 64 << 10;
 // keeps in a cache of its own.
 constexpr std::uint64_t k_chunk_bytes = 256 << 10;
 constexpr std::uint64_t k_most_pieces = 256;
-constexpr int k_levels_lanes = 4;  // the stages of one lane hide the wire of another's
 
 Result<void> can_encode(const Call& call) {
   if (call.type != Type::f32)
@@ -55,10 +54,7 @@ Selection tuning_for(std::string_view algorithm, const Question& question, const
   if (traits.whole) return selection;
   const std::string_view name = algorithm.substr(0, algorithm.find(':'));
   const bool undivided = name == "recursive_doubling" || name == "one_shot" || name == "tree";
-  const bool levels = name == "hierarchical";
-  if (levels && question.bytes > k_chunk_bytes) selection.lanes = k_levels_lanes;
-  const std::uint64_t parts =
-      static_cast<std::uint64_t>(undivided ? 1 : question.ranks) * static_cast<std::uint64_t>(selection.lanes);
+  const std::uint64_t parts = static_cast<std::uint64_t>(undivided ? 1 : question.ranks);
   selection.pieces =
       static_cast<int>(std::clamp<std::uint64_t>(question.bytes / parts / k_chunk_bytes, 1, k_most_pieces));
   return selection;
@@ -112,6 +108,8 @@ Result<std::unique_ptr<Communicator::Bound>> Communicator::bind_encoded(const Ca
   Encodings& encodings = *encodings_;
   GRADRAIL_TRY(can_encode(call));
   GRADRAIL_ASSIGN(const auto codec, make_codec(call.coding.codec));
+  if (call.coding.where == CodecWhere::between_hosts && hosts_ == 1)
+    return fail(Code::unsupported, "data is to be encoded between hosts only, and all ranks are on one");
   const CodecTraits traits = codec->traits();
   ExchangeSetting setting;
   setting.rank = rank_;

@@ -73,6 +73,22 @@ Point example_point() {
   return point;
 }
 
+Point encoded_point() {
+  Point point = example_point();
+  point.codec = "int8";
+  point.codec_where = "between-hosts";
+  point.wire_bytes = 260;
+  point.wire_ratio = 3.9;
+  point.encode_us = 1.5;
+  point.wire_us = 150;
+  point.decode_us = 9;
+  point.rel_l2_error = 0.006;
+  point.max_error = 0.01;
+  point.break_even_gbs = 12.5;
+  point.non_finite = true;
+  return point;
+}
+
 Choice example_choice() { return {"allreduce", "shm", "1x4", 4, "f32", "sum", 1048576, "ring", 1.25, true, "tree"}; }
 
 PeerRecord example_peer() {
@@ -129,9 +145,9 @@ TEST(Record, EveryKindComesBackAsItWas) {
   failed.samples_us.clear();
   failed.wrong.reset();
   failed.error = "ring needs at least 2 ranks";
-  for (const Record& record :
-       {Record(example_run()), Record(example_point()), Record(failed), Record(Limits{"far", 280, 140}),
-        Record(example_choice()), Record(example_peer()), Record(absent_peer()), Record(example_comparison())}) {
+  for (const Record& record : {Record(example_run()), Record(example_point()), Record(encoded_point()), Record(failed),
+                               Record(Limits{"far", 280, 140}), Record(example_choice()), Record(example_peer()),
+                               Record(absent_peer()), Record(example_comparison())}) {
     const std::string line = format_record(record);
     const auto back = parse_record(line);
     ASSERT_TRUE(back) << back.error().message;
@@ -416,7 +432,7 @@ std::vector<json> examples() {
   std::vector<json> lines;
   for (const Record& record :
        {Record(example_run()), Record(example_point()), Record(odd), Record(Limits{}), Record(example_choice()),
-        Record(example_peer()), Record(absent_peer()), Record(example_comparison())})
+        Record(example_peer()), Record(absent_peer()), Record(example_comparison()), Record(encoded_point())})
     lines.push_back(json::parse(format_record(record)));
   return lines;
 }

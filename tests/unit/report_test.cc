@@ -379,11 +379,13 @@ TEST(ReportCsv, IsOneRowAPointUnderNamedColumns) {
       csv_header(),
       "library,collective,algorithm,transport,topology,ranks,bytes,count,type,op,root,in_place,buffers,cache,path,"
       "lanes,chunks,wrong,phase,time_us_median,time_us_ci_low,time_us_ci_high,time_us_p95,time_us_p99,time_us_min,"
-      "time_us_max,time_us_cv,time_us_n,time_us_batch,algbw_gbs,busbw_gbs,model_us,error\r\n");
+      "time_us_max,time_us_cv,time_us_n,time_us_batch,algbw_gbs,busbw_gbs,model_us,"
+      "codec,codec_where,wire_bytes,wire_ratio,encode_us,wire_us,decode_us,rel_l2_error,max_error,break_even_gbs,"
+      "non_finite,error\r\n");
   EXPECT_EQ(
       csv_row(point_of("ring", 1000, 10)),
       "gradrail,allreduce,ring,shm,1x4,4,1000,250,f32,sum,-1,false,plain,hot,,1,1,0,near,10,9.5,10.5,12,15,9,20,0.034,"
-      "20,1,0.1,0.15,,\r\n");
+      "20,1,0.1,0.15,,,,,,,,,,,,,\r\n");
 }
 
 TEST(ReportCsv, QuotesWhatNeedsIt) {
@@ -394,7 +396,7 @@ TEST(ReportCsv, QuotesWhatNeedsIt) {
   point.error = "peer 3, \"node7\", is gone\nand so on";
   const std::string row = csv_row(point);
   EXPECT_THAT(row, StartsWith(",allreduce,ring"));
-  EXPECT_THAT(row, EndsWith(",,,,,,,,,,,,,,\"peer 3, \"\"node7\"\", is gone\nand so on\"\r\n"));
+  EXPECT_THAT(row, EndsWith(",,,,,,,,,,,,,,,,,,,,,,,,,\"peer 3, \"\"node7\"\", is gone\nand so on\"\r\n"));
 }
 
 TEST(ReportCsv, AFullDiskIsReported) { EXPECT_FALSE(CsvWriter::create("/dev/full")); }

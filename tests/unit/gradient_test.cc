@@ -1,0 +1,133 @@
+// Data for calls that encode, what the exact result is, and which result passes for right.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "bench/measure/coding_figures.h"
+#include "bench/report/codecs.h"
+
+namespace gradrail {
+namespace {
+
+Call call_of(Collective collective, std::uint64_t count) {
+  Call call;
+  call.collective = collective;
+  call.count = count;
+  return call;
+}
+
+std::vector<float> input(const Gradient& gradient, int rank, std::size_t count) {
+  std::vector<float> values(count);
+  gradient.fill(rank, std::as_writable_bytes(std::span(values)));
+  return values;
+}
+
+TEST(Gradient, TheExactSumPassesAndAMisplacedOneDoesNot) {
+  constexpr std::size_t k_count = 70'000;  // beyond a period
+  const Call call = call_of(Collective::allreduce, k_count);
+  const Gradient gradient(call, 3, 7);
+  std::vector<float> sum(k_count, 0.0f);
+  for (int rank = 0; rank < 3; ++rank) {
+    const auto values = input(gradient, rank, k_count);
+    for (std::size_t i = 0; i < k_count; ++i) sum[i] += values[i];
+  }
+  const auto off = [&](std::span<const float> result) {
+    const auto seen = gradient.look(0, std::as_bytes(result));
+    return std::sqrt(seen.off_squared / seen.exact_squared);
+  };
+  EXPECT_LT(off(sum), 1e-6);
+  std::rotate(sum.begin(), sum.begin() + 256, sum.end());
+  EXPECT_GT(off(sum), 1);
+  EXPECT_LT(gradient.allowed(0.006, 2), 0.1);
+  EXPECT_NE(input(gradient, 0, 100), input(gradient, 1, 100));
+}
+
+TEST(Gradient, KnowsBlocks) {
+  constexpr std::size_t k_block = 500;
+  const Gradient gathered(call_of(Collective::all_gather, k_block), 3, 1);
+  std::vector<float> all;
+  for (int rank = 0; rank < 3; ++rank) {
+    const auto block = input(gathered, rank, k_block);
+    all.insert(all.end(), block.begin(), block.end());
+  }
+  EXPECT_EQ(gathered.look(1, std::as_bytes(std::span(all))).off_squared, 0);
+  const Gradient scattered(call_of(Collective::reduce_scatter, k_block), 2, 1);
+  const auto a = input(scattered, 0, 2 * k_block), b = input(scattered, 1, 2 * k_block);
+  std::vector<float> second(k_block);
+  for (std::size_t i = 0; i < k_block; ++i) second[i] = a[k_block + i] + b[k_block + i];
+  EXPECT_LT(scattered.look(1, std::as_bytes(std::span(second))).most_off, 1e-8);
+}
+
+TEST(Gradient, ACodecsErrorIsThatOfItsFormat) {
+  const Gradient gradient(call_of(Collective::allreduce, 65521), 2, 1);
+  EXPECT_NEAR(gradient.error_of_one("int8", 0).value(), 0.0068, 0.001);
+  EXPECT_NEAR(gradient.error_of_one("bf16", 1).value(), 0.0017, 0.0003);
+  EXPECT_FALSE(gradient.error_of_one("int9", 0));
+}
+
+TEST(Judgement, OfDifferentBitsOrTooLargeAnErrorIsWrong) {
+  Call call = call_of(Collective::allreduce, 1000);
+  call.coding.codec = "int8";
+  Ran ran;
+  ran.codec = "int8";
+  ran.requantised = 2;
+  CodingLook look;
+  look.seen.exact_squared = 1;
+  look.seen.off_squared = 1e-4;
+  look.seen.bits = 5;
+  look.error_of_one = 0.0068;
+  std::vector<CodingLook> looks{look, look};
+  EXPECT_EQ(judge(call, ran, looks, 1).why_wrong, "");
+  EXPECT_NEAR(judge(call, ran, looks, 1).figures.relative_error, 0.01, 1e-9);
+  looks[1].seen.bits = 6;
+  EXPECT_EQ(judge(call, ran, looks, 1).why_wrong, "ranks ended with different bits; the point was not timed");
+  looks[1].seen.bits = 5;
+  looks[1].seen.off_squared = 0.3;
+  EXPECT_NE(judge(call, ran, looks, 1).why_wrong.find("explains no more than"), std::string::npos);
+  looks[1].seen.off_squared = std::nan("");
+  EXPECT_NE(judge(call, ran, looks, 1).why_wrong, "");
+}
+
+Point row(std::int64_t bytes, const char* codec, double us, double error) {
+  Point point;
+  point.collective = "allreduce";
+  point.algorithm = "two_shot";
+  point.transport = "tcp";
+  point.topology = "2x2";
+  point.ranks = 4;
+  point.type = "f32";
+  point.op = "sum";
+  point.bytes = bytes;
+  point.codec = codec;
+  point.rel_l2_error = error;
+  point.wire_ratio = 2;
+  Timing timing;
+  timing.median = us;
+  timing.ci = {us * 0.98, us * 1.02};
+  timing.n = 50;
+  point.time_us = timing;
+  return point;
+}
+
+TEST(CodecChoice, IsTheFastestWithinTheErrorWhereItPays) {
+  const std::vector<Point> points = {
+      row(1 << 16, "none", 100, 0),  row(1 << 16, "int8", 101, 0.009), row(1 << 16, "bf16", 140, 0.002),
+      row(1 << 20, "none", 1000, 0), row(1 << 20, "int8", 300, 0.009), row(1 << 20, "int4", 200, 0.15),
+  };
+  const auto choices = choose_codecs(points, 0.01);
+  ASSERT_EQ(choices.size(), 2u);
+  EXPECT_EQ(choices[0].point->codec, "none");
+  EXPECT_EQ(choices[1].point->codec, "int8");
+  EXPECT_EQ(codec_choices(choices, 0.01),
+            "# Codecs within an error of 0.01: allreduce of f32, 4 ranks as 2x2, tcp\n"
+            "#   64 KiB             none         no codec within the error is faster\n"
+            "#   1 MiB              int8         3.33x faster than none, error 0.009\n");
+  EXPECT_EQ(choose_codecs(points, 0.5)[1].point->codec, "int4");
+  const std::string summary = codec_summary(points);
+  EXPECT_NE(summary.find("int8  two_shot  cannot be told from two_shot without a codec"), std::string::npos) << summary;
+  EXPECT_NE(summary.find("bf16  two_shot  1.40x slower than two_shot"), std::string::npos) << summary;
+}
+
+}  // namespace
+}  // namespace gradrail
