@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/micro/gradient.h"
 #include "collectives/compress/select.h"
 #include "collectives/compress/sparse.h"
 #include "collectives/compress/sparse_sum.h"
@@ -49,40 +50,6 @@ GRADRAIL_CLONES void stream_copy(std::uint64_t* to, const std::uint64_t* from, s
 }
 GRADRAIL_CLONES void stream_update(std::uint64_t* to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) to[i] += 3;
-}
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-template <class T>
-using Memory = std::unique_ptr<T[], Free>;
-
-// Page-aligned and touched.
-template <class T>
-Memory<T> make_memory(std::size_t count) {
-  const std::size_t bytes = (count * sizeof(T) + 4095) / 4096 * 4096;
-  auto* memory = static_cast<T*>(std::aligned_alloc(4096, bytes));
-  std::memset(static_cast<void*>(memory), 0, bytes);
-  return Memory<T>(memory);
-}
-
-// Normal numbers of slowly changing size, as gradients of different layers are; the same at every run.
-std::span<const float> gradient() {
-  static const auto values = [] {
-    auto out = make_memory<float>(k_count);
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal;
-    std::vector<float> some(1 << 18);
-    for (float& value : some) value = normal(random);
-    std::uint32_t state = 7;
-    for (std::size_t i = 0; i < k_count; ++i) {
-      state = state * 1664525u + 1013904223u;
-      const float size = 1e-3f * (1.5f + std::sin(static_cast<float>(i >> 16)));
-      out[i] = some[state >> 14] * size;
-    }
-    return out;
-  }();
-  return {values.get(), k_count};
 }
 
 double median(std::vector<double> values) {
@@ -132,7 +99,7 @@ void report(benchmark::State& state, const Limits& limits, double time, double l
 
 void encode(benchmark::State& state, const std::string& name) {
   const auto codec = make_codec(name).value();
-  const auto from = gradient();
+  const auto from = gradient(k_count);
   const std::size_t room = codec->max_bytes(from.size());
   const auto message = make_memory<std::byte>(room);
   Limits limits;
@@ -154,7 +121,7 @@ void encode(benchmark::State& state, const std::string& name) {
 
 void decode_add(benchmark::State& state, const std::string& name) {
   const auto codec = make_codec(name).value();
-  const auto from = gradient();
+  const auto from = gradient(k_count);
   const std::size_t room = codec->max_bytes(from.size());
   const auto message = make_memory<std::byte>(room);
   const std::size_t bytes = codec->encode(from, {message.get(), room}, {.seed = 1}).value().bytes;
@@ -173,7 +140,7 @@ void decode_add(benchmark::State& state, const std::string& name) {
 
 // Choosing 1 % by size; and std::nth_element over indices, which is what one would write.
 void choose(benchmark::State& state, bool sampled) {
-  const auto from = gradient();
+  const auto from = gradient(k_count);
   constexpr std::size_t k_wanted = k_count / 100;
   Selection selection;
   Limits limits;
@@ -188,7 +155,7 @@ void choose(benchmark::State& state, bool sampled) {
 }
 
 void nth_element(benchmark::State& state) {
-  const auto from = gradient();
+  const auto from = gradient(k_count);
   constexpr std::ptrdiff_t k_wanted = k_count / 100;
   std::vector<std::uint32_t> order(k_count);
   Selection selection;
