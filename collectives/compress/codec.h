@@ -62,6 +62,21 @@ struct TensorShape {
   std::uint64_t columns = 0;
 };
 
+// A codec whose data may also be made by all ranks together, in two rounds: what each round gives is summed over the
+// ranks, in place and with the same bits for all, before the next. All ranks pass the same seed, step and tensor.
+class Rounds {
+ public:
+  [[nodiscard]] virtual bool suits(std::size_t count) const = 0;  // two rounds are fewer bytes than the values
+  // Spans belong to the codec. Errors: unsupported (a count that it does not suit).
+  [[nodiscard]] virtual Result<std::span<float>> first(std::span<const float> from, const Origin& origin) = 0;
+  [[nodiscard]] virtual std::span<float> second() = 0;
+  // The sum over `ranks` ranks.
+  virtual void apply_rounds(std::span<float> to, int ranks) = 0;
+
+ protected:
+  ~Rounds() = default;
+};
+
 class Codec {
  public:
   virtual ~Codec() = default;
@@ -89,6 +104,7 @@ class Codec {
   // Takes back pairs that encode() gave to the wire last and that reached nobody: what was not sent goes where a codec
   // keeps such. `indices` ascend; each pair holds traits().pair_width values.
   virtual void give_back(std::span<const std::uint32_t> /*indices*/, std::span<const float> /*values*/) {}
+  [[nodiscard]] virtual Rounds* rounds() { return nullptr; }  // itself, if it is made so
   // The share of values that is sent: above 0 and at most 1, or 0 if the codec has no such thing.
   [[nodiscard]] virtual double ratio() const { return 0; }
   virtual bool set_ratio(double /*ratio*/) { return false; }  // from now on; false likewise

@@ -99,16 +99,19 @@ Result<std::span<float>> PowerSgd::first(std::span<const float> from, const Orig
   }
   GRADRAIL_TRY(begin(from.size(), origin));
   kernels_.project(from, shape_, q_.data(), rank_, p_.data());
+  from_ = from;
   return std::span(p_);
 }
 
-std::span<float> PowerSgd::second(std::span<const float> from) {
+std::span<float> PowerSgd::second() {
   orthonormalise(p_, shape_.rows);
-  kernels_.back_project(from, shape_, p_.data(), rank_, q_.data());
+  kernels_.back_project(from_, shape_, p_.data(), rank_, q_.data());
   return q_;
 }
 
-void PowerSgd::apply_rounds(std::span<float> to) const { kernels_.store(to, shape_, p_.data(), q_.data(), rank_); }
+void PowerSgd::apply_rounds(std::span<float> to, int /*ranks*/) {
+  kernels_.store(to, shape_, p_.data(), q_.data(), rank_);
+}
 
 Result<Encoded> PowerSgd::encode(std::span<const float> from, std::span<std::byte> to, const Origin& origin) {
   const std::size_t bytes = max_bytes(from.size());
@@ -122,7 +125,7 @@ Result<Encoded> PowerSgd::encode(std::span<const float> from, std::span<std::byt
     return Encoded{bytes, !all_finite(from)};
   }
   GRADRAIL_ASSIGN(const std::span<float> p, first(from, origin));
-  const std::span<float> q = second(from);
+  const std::span<float> q = second();
   write_message_header(to, CodecId::powersgd, rank_, from.size());
   front[0] = static_cast<std::uint32_t>(shape_.rows);
   front[1] = static_cast<std::uint32_t>(shape_.columns);

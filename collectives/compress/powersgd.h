@@ -28,7 +28,7 @@
 
 namespace gradrail {
 
-class PowerSgd final : public Codec {
+class PowerSgd final : public Codec, public Rounds {
  public:
   PowerSgd(std::uint32_t rank, TensorShape shape);
 
@@ -38,11 +38,13 @@ class PowerSgd final : public Codec {
   [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to,
                                        const Origin& origin) override;
 
-  // The three rounds. first() and second() return what is to be summed over ranks, in place; both spans belong to this
-  // object. Errors: unsupported (the count does not fit the shape, or factors would be no smaller: send it dense).
-  [[nodiscard]] Result<std::span<float>> first(std::span<const float> from, const Origin& origin);
-  [[nodiscard]] std::span<float> second(std::span<const float> from);
-  void apply_rounds(std::span<float> to) const;
+  [[nodiscard]] Rounds* rounds() override { return this; }
+  [[nodiscard]] bool suits(std::size_t count) const override { return worth_it(count); }
+  // `from` must stay until second(). Errors: unsupported (the count does not fit the shape, or factors would be no
+  // smaller: send it dense).
+  [[nodiscard]] Result<std::span<float>> first(std::span<const float> from, const Origin& origin) override;
+  [[nodiscard]] std::span<float> second() override;
+  void apply_rounds(std::span<float> to, int ranks) override;
 
  private:
   [[nodiscard]] Result<void> apply(std::span<const std::byte> message, std::span<float> to, Apply how) const override;
@@ -57,6 +59,7 @@ class PowerSgd final : public Codec {
   MatrixShape shape_;
   std::size_t count_ = 0;
   std::vector<float> p_, q_;
+  std::span<const float> from_;  // between first() and second()
 };
 
 }  // namespace gradrail

@@ -68,7 +68,7 @@ void drop_non_finite(std::span<float> state) {
   for (float& value : state) value = arithmetic::size_bits(value) < arithmetic::k_infinity ? value : 0.0f;
 }
 
-class ErrorFeedback final : public Wrapper {
+class ErrorFeedback final : public Wrapper, private Rounds {
  public:
   explicit ErrorFeedback(std::unique_ptr<Codec> inner) : Wrapper(std::move(inner), "ef") {}
 
@@ -84,8 +84,24 @@ class ErrorFeedback final : public Wrapper {
   void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
     add_pairs(residual_, indices, values);
   }
+  [[nodiscard]] Rounds* rounds() override { return inner().rounds() == nullptr ? nullptr : this; }
 
  private:
+  [[nodiscard]] bool suits(std::size_t count) const override { return inner().rounds()->suits(count); }
+  [[nodiscard]] Result<std::span<float>> first(std::span<const float> from, const Origin& origin) override {
+    GRADRAIL_TRY(hold(residual_, from.size()));
+    for (std::size_t i = 0; i < from.size(); ++i) residual_[i] += from[i];
+    return inner().rounds()->first(residual_, origin);
+  }
+  [[nodiscard]] std::span<float> second() override { return inner().rounds()->second(); }
+  // Each rank has given an equal part of the result.
+  void apply_rounds(std::span<float> to, int ranks) override {
+    inner().rounds()->apply_rounds(to, ranks);
+    const float part = 1.0f / static_cast<float>(ranks);
+    for (std::size_t i = 0; i < to.size(); ++i) residual_[i] -= part * to[i];
+    drop_non_finite(residual_);
+  }
+
   std::vector<float> residual_;
 };
 

@@ -6,7 +6,8 @@
   EXCHANGE(k_cheaper_exchange)       \
   EXCHANGE(k_gather_exchange)        \
   EXCHANGE(k_split_exchange)         \
-  EXCHANGE(k_ok_topk_exchange)
+  EXCHANGE(k_ok_topk_exchange)       \
+  EXCHANGE(k_rounds_exchange)
 
 namespace gradrail {
 

@@ -281,6 +281,58 @@ TEST_P(SparseExchanges, OkTopkSendsAboutAsManyAsOneRankChose) {
   }
 }
 
+// Gradients that are all multiples of one row: one vector each way is enough to carry their sum.
+TEST_P(SparseExchanges, RoundsMakeTheSumOfMatricesOfLowRank) {
+  constexpr std::size_t k_rows = 61, k_columns = 64, k_count = k_rows * k_columns;
+  for (const int n : {1, 2, 5}) {
+    for (const char* name : {"powersgd:1", "powersgd:2+ef"}) {
+      Ranks ranks(n, GetParam());
+      ASSERT_FALSE(HasFailure());
+      std::mutex lock;
+      std::vector<std::vector<float>> results;
+      ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+        std::vector<float> in(k_count), out(k_count);
+        GRADRAIL_ASSIGN(const Memory from, communicator.adopt(std::as_writable_bytes(std::span(in))));
+        GRADRAIL_ASSIGN(const Memory to, communicator.adopt(std::as_writable_bytes(std::span(out))));
+        const auto row = make_values(k_columns, Values::normal, 1);
+        std::vector<double> want(k_count), sum(k_count), all(k_count);
+        for (int step = 0; step < 4; ++step) {
+          std::fill(want.begin(), want.end(), 0.0);
+          for (int rank = 0; rank < n; ++rank) {
+            const auto factors =
+                make_values(k_rows, Values::normal, static_cast<std::uint32_t>(10 + rank + 100 * step));
+            for (std::size_t i = 0; i < k_count; ++i) {
+              const float value = factors[i / k_columns] * row[i % k_columns];
+              want[i] += value;
+              if (rank == communicator.rank()) in[i] = value;
+            }
+          }
+          GRADRAIL_TRY(communicator.run(call_of("rounds", name, k_count, from, to), soon()));
+          for (std::size_t i = 0; i < k_count; ++i) {
+            all[i] += want[i];
+            sum[i] += out[i];
+            // Where nothing is kept back each step is right by itself.
+            if (name[9] == '1') {
+              EXPECT_NEAR(out[i], want[i], 2e-4) << "value " << i << ", step " << step;
+            }
+            EXPECT_NEAR(sum[i], all[i], 2e-3) << "value " << i << ", step " << step;
+          }
+          if (n > 1) {
+            EXPECT_LT(communicator.encoding().wire_bytes, communicator.encoding().dense_bytes / 4);
+          }
+        }
+        {
+          const std::lock_guard guard(lock);
+          results.push_back(out);
+        }
+        return communicator.barrier(soon());
+      });
+      for (const auto& one : results) EXPECT_EQ(one, results.front());
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_P(SparseExchanges, AllocateNothingOnceTheyRan) {
   Ranks ranks(3, GetParam());
   ASSERT_FALSE(HasFailure());

@@ -219,11 +219,11 @@ TEST(PowerSgdCodec, RoundsOfAllRanksGiveTheProjectionOfTheSum) {
       p.push_back(codecs[rank].first(gradients[rank], {.seed = 5, .rank = rank}).value());
     }
     reduce(p);
-    for (std::uint32_t rank = 0; rank < ranks; ++rank) q.push_back(codecs[rank].second(gradients[rank]));
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) q.push_back(codecs[rank].second());
     reduce(q);
     std::vector<float> result(sum.size()), other(sum.size());
-    codecs.front().apply_rounds(result);
-    codecs.back().apply_rounds(other);
+    codecs.front().apply_rounds(result, static_cast<int>(ranks));
+    codecs.back().apply_rounds(other, static_cast<int>(ranks));
     EXPECT_EQ(result, other) << "ranks differ";
     EXPECT_LE(distance(result, sum), 1e-5 * length(sum)) << ranks;
   }
