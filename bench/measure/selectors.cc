@@ -76,11 +76,13 @@ Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, c
   return std::make_shared<const DecisionTable>(std::move(table));
 }
 
-Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
-                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name,
-                                 Seconds timeout) {
-  GRADRAIL_ASSIGN(const LinkCalibration links, calibrate(bootstrap, communicator, kind, communicator.cores(), timeout));
-  const auto model = std::make_shared<const CostSelector>(links.model, "measured links");
+Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, const SurveyOptions& needs,
+                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
+  GRADRAIL_ASSIGN(const LinkCalibration links,
+                  calibrate(bootstrap, communicator, needs.buffers, communicator.cores(), needs.timeout));
+  GRADRAIL_ASSIGN(const GroupTimes times, survey(bootstrap, communicator, links.model, needs));
+  const char* const source = times.observations.empty() ? "measured links" : "measured links and algorithms";
+  const auto model = std::make_shared<const CostSelector>(links.model, source, times);
   if (table == nullptr) return Selectors{model, links};
   return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};
 }

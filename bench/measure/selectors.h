@@ -1,11 +1,12 @@
-// Where `auto` gets its answers in a command: a decision table if one was named, else the cost model with links
-// measured on the communicator at hand.
+// Where `auto` gets its answers in a command: a decision table if one was named, else the cost model with links and
+// algorithms measured on the communicator at hand.
 #pragma once
 
 #include <memory>
 #include <string>
 
 #include "bench/measure/link.h"
+#include "bench/measure/survey.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/select/table.h"
 #include "results/record.h"
@@ -48,11 +49,12 @@ struct Selectors {
   LinkCalibration links;
 };
 
-// Collective: measures the communicator's links, and makes the same selector on all ranks. `table` may be null; `name`
-// is its file's, `timeout` the job's. Errors: those of calibrate().
-[[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
+// Collective: measures the communicator's links and, as far as `needs` says, algorithms, and makes the same selector on
+// all ranks. `table` may be null; `name` is its file's. Errors: those of calibrate() and survey().
+[[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator,
+                                               const SurveyOptions& needs,
                                                const std::shared_ptr<const DecisionTable>& table,
-                                               const std::string& name, Seconds timeout);
+                                               const std::string& name);
 
 // Writes the text as the whole file, or leaves what was there: to a file beside it first, then in its place.
 [[nodiscard]] Result<void> write_whole_file(const std::string& path, std::string_view text);

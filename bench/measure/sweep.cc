@@ -186,14 +186,14 @@ class Sweep {
     group_options.selector = selector;
     GRADRAIL_ASSIGN(auto group, Communicator::create(bootstrap_, group_options,
                                                      Deadline::after(control_wait(options_.rules.timeout))));
-    GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, options_.buffers, options_.table,
-                                                              options_.table_name, options_.rules.timeout));
-    selector->set(selectors.selector);
-    links_ = selectors.links;
-    if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
+    GRADRAIL_ASSIGN(const Selectors selectors,
+                    make_selectors(bootstrap_, *group, needs_of(cases), options_.table, options_.table_name));
+    selector->set(selectors.selector);
+    links_ = selectors.links;
+    if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     GRADRAIL_ASSIGN(Buffers buffers,
                     Buffers::make(*group, static_cast<std::uint64_t>(largest), options_.buffers, options_.cache));
     std::optional<Buffers> registered;
@@ -218,6 +218,23 @@ class Sweep {
       done_weight_ += weight(c);
     }
     return {};
+  }
+
+  // What has to be known of algorithms: nothing, unless auto is to choose and no table says what.
+  SurveyOptions needs_of(const std::vector<Case>& cases) const {
+    SurveyOptions needs;
+    needs.buffers = options_.buffers;
+    needs.in_place = options_.in_place;
+    needs.timeout = options_.rules.timeout;
+    const auto& wanted = options_.algorithms;
+    if (options_.table != nullptr || std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return needs;
+    needs.collectives = options_.collectives;
+    for (const Case& c : cases) {
+      const auto bytes = static_cast<std::uint64_t>(c.bytes);
+      needs.smallest = needs.largest == 0 ? bytes : std::min(needs.smallest, bytes);
+      needs.largest = std::max(needs.largest, bytes);
+    }
+    return needs;
   }
 
   // Rank 0 starts the other libraries' ranks; the rest learn how many there will be.

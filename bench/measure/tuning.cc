@@ -25,7 +25,14 @@ constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: 
 constexpr int k_most_bisections = 4;       // a crossing
 constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
 constexpr std::size_t k_hurried_finalists = 3;
-constexpr double k_doubtful = 1.1;  // a smaller difference whose intervals touch is none
+constexpr double k_doubtful = 1.1;      // a smaller difference is none within k_beyond_chance standard errors
+constexpr double k_beyond_chance = 3;   // as the best of many is the luckiest, too
+constexpr double k_first_effort = 0.5;  // of the usual time at a point, for all
+constexpr double k_most_effort = 6;     // for what may be the best, out of the time that the others were not given
+constexpr double k_may_be_best = 1.15;  // within this factor of the best, or with an interval that touches its own
+constexpr std::size_t k_most_finalists = 6;
+constexpr double k_luck = 0.1;    // ln of time
+constexpr std::size_t k_few = 3;  // so many are measured once
 
 std::vector<double> medians(const TunedSize& size) {
   std::vector<double> out;
@@ -54,6 +61,59 @@ std::optional<std::int64_t> between(std::int64_t low, std::int64_t high, double 
   return size;
 }
 
+// The samples of those measured again, `which`, become the later ones; the others are brought to them, by how the
+// machine was then.
+void take_the_later(std::vector<std::vector<double>>& samples, const std::vector<std::size_t>& which,
+                    std::vector<std::vector<double>> later) {
+  GRADRAIL_CHECK(later.size() == which.size());
+  double log_drift = 0;
+  int known = 0;
+  for (std::size_t k = 0; k < which.size(); ++k) {
+    if (later[k].empty() || samples[which[k]].empty()) continue;
+    log_drift += std::log(median(later[k]) / median(samples[which[k]]));
+    ++known;
+  }
+  // Who was lucky the first time is less so the second; that alone is no drift.
+  if (known == 0) return;
+  if (std::abs(log_drift / known) < k_luck) log_drift = 0;
+  const double drift = std::exp(log_drift / known);
+  for (auto& one : samples)
+    for (double& sample : one) sample *= drift;
+  for (std::size_t k = 0; k < which.size(); ++k) samples[which[k]] = std::move(later[k]);
+}
+
+// Measures all for a short time, and then what may be the best, and those of `always`, again.
+Result<std::vector<std::vector<double>>> race(std::int64_t bytes, std::span<const Selection> selections,
+                                              const std::vector<std::size_t>& always, const MeasureSize& measure) {
+  if (selections.size() <= k_few) return measure(bytes, selections, 2 * k_first_effort);
+  GRADRAIL_ASSIGN(auto samples, measure(bytes, selections, k_first_effort));
+  GRADRAIL_CHECK(samples.size() == selections.size());
+  const TunedSize first{bytes, samples};
+  const auto times = medians(first);
+  const std::size_t best = best_of(times);
+  if (times[best] == k_never) return samples;
+  const Timing leader = summarise(samples[best]);
+  std::vector<std::size_t> order(times.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+  std::vector<std::size_t> finalists;
+  for (const std::size_t i : order) {
+    if (times[i] == k_never) continue;
+    const bool near = times[i] <= k_may_be_best * times[best] || !parted(summarise(samples[i]), leader);
+    const bool wanted = std::find(always.begin(), always.end(), i) != always.end();
+    if (wanted || (near && finalists.size() < k_most_finalists)) finalists.push_back(i);
+  }
+  if (finalists.size() < 2) return samples;
+  std::vector<Selection> again;
+  for (const std::size_t i : finalists) again.push_back(selections[i]);
+  const double spared = (1 - k_first_effort) * static_cast<double>(selections.size());
+  GRADRAIL_ASSIGN(
+      auto second,
+      measure(bytes, again, std::clamp(spared / static_cast<double>(finalists.size()), k_first_effort, k_most_effort)));
+  take_the_later(samples, finalists, std::move(second));
+  return samples;
+}
+
 class Tuner {
  public:
   Tuner(const Question& question, std::span<const std::int64_t> sizes, std::int64_t unit, const MeasureSize& measure,
@@ -68,6 +128,7 @@ class Tuner {
   Result<Tuned> run() {
     for (std::size_t i = 0; i < grid_.size(); ++i) GRADRAIL_TRY(coarse(grid_[i]));
     GRADRAIL_TRY(refine());
+    GRADRAIL_TRY(confirm());
     tuned_.ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
     return std::move(tuned_);
   }
@@ -84,10 +145,12 @@ class Tuner {
   Result<void> measure_at(std::int64_t bytes, const std::vector<std::size_t>& which) {
     std::vector<Selection> selections;
     for (const std::size_t i : which) selections.push_back(tuned_.candidates[i]);
-    GRADRAIL_ASSIGN(auto samples, measure_(bytes, selections));
+    GRADRAIL_ASSIGN(auto samples, tuned_.hurried ? measure_(bytes, selections, k_first_effort)
+                                                 : race(bytes, selections, {}, measure_));
     GRADRAIL_CHECK(samples.size() == which.size());
     TunedSize size{bytes, std::vector<std::vector<double>>(tuned_.candidates.size())};
     for (std::size_t k = 0; k < which.size(); ++k) size.samples_us[which[k]] = std::move(samples[k]);
+    if (rules_.phase) size.phase = rules_.phase();
     const auto at = std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(),
                                  [&](const TunedSize& other) { return other.bytes > bytes; });
     tuned_.sizes.insert(at, std::move(size));
@@ -171,7 +234,53 @@ class Tuner {
       const auto high = tuned_.sizes[i + 1].bytes;
       if (choice(ranges, low) != choice(ranges, high)) crossings.emplace_back(low, high);
     }
-    for (auto [low, high] : crossings) GRADRAIL_TRY(bisect(ranges, low, high));
+    std::vector<std::pair<std::int64_t, std::int64_t>> unsure;
+    for (std::size_t i = 0; i + 1 < tuned_.sizes.size() && !ranges.empty(); ++i)
+      if (choice(ranges, tuned_.sizes[i].bytes) == choice(ranges, tuned_.sizes[i + 1].bytes) &&
+          best_of(medians(tuned_.sizes[i])) != best_of(medians(tuned_.sizes[i + 1])))
+        unsure.emplace_back(tuned_.sizes[i].bytes, tuned_.sizes[i + 1].bytes);
+    for (auto [low, high] : crossings) GRADRAIL_TRY(bisect(ranges, low, high, k_most_bisections));
+    // Large sizes first: there the differences last longest.
+    std::reverse(unsure.begin(), unsure.end());
+    for (auto [low, high] : unsure) GRADRAIL_TRY(bisect(ranges, low, high, 1));
+    return {};
+  }
+
+  // How the ranks lie on the cores may favour a candidate throughout a block. One that wins at a single size must do so
+  // in another block, and in a third.
+  Result<void> confirm() {
+    for (int round = 0; round < 2; ++round) {
+      const auto ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
+      for (std::size_t i = 0; i < ranges.size() && ranges.size() > 1; ++i) {
+        std::vector<TunedSize*> within;
+        for (TunedSize& size : tuned_.sizes)
+          if (static_cast<std::uint64_t>(size.bytes) >= ranges[i].from_bytes &&
+              static_cast<std::uint64_t>(size.bytes) <= ranges[i].to_bytes)
+            within.push_back(&size);
+        if (within.size() != 1 || hurry()) continue;
+        std::vector<std::size_t> finalists = {index_of(ranges[i].selection)};
+        if (i > 0) finalists.push_back(index_of(ranges[i - 1].selection));
+        if (i + 1 < ranges.size()) finalists.push_back(index_of(ranges[i + 1].selection));
+        GRADRAIL_TRY(measure_again(*within.front(), std::move(finalists)));
+      }
+    }
+    return {};
+  }
+
+  Result<void> measure_again(TunedSize& size, std::vector<std::size_t> finalists) {
+    const auto times = medians(size);
+    const double best = times[best_of(times)];
+    for (std::size_t i = 0; i < times.size(); ++i)
+      if (times[i] <= best * k_may_be_best) finalists.push_back(i);
+    std::sort(finalists.begin(), finalists.end());
+    finalists.erase(std::unique(finalists.begin(), finalists.end()), finalists.end());
+    std::erase_if(finalists, [&](std::size_t i) { return times[i] == k_never; });
+    if (finalists.size() < 2) return {};
+    std::vector<Selection> selections;
+    for (const std::size_t i : finalists) selections.push_back(tuned_.candidates[i]);
+    GRADRAIL_ASSIGN(auto samples, measure_(size.bytes, selections, 1));
+    take_the_later(size.samples_us, finalists, std::move(samples));
+    if (rules_.phase) size.phase = rules_.phase();
     return {};
   }
 
@@ -190,7 +299,7 @@ class Tuner {
                                     tuned_.candidates.begin());
   }
 
-  Result<void> bisect(const std::vector<TableRange>& ranges, std::int64_t low, std::int64_t high) {
+  Result<void> bisect(const std::vector<TableRange>& ranges, std::int64_t low, std::int64_t high, int most) {
     const std::size_t below = index_of(choice(ranges, low));
     const std::size_t above = index_of(choice(ranges, high));
     std::vector<std::size_t> finalists = {below, above};
@@ -202,7 +311,7 @@ class Tuner {
     }
     std::sort(finalists.begin(), finalists.end());
     finalists.erase(std::unique(finalists.begin(), finalists.end()), finalists.end());
-    for (int i = 0; i < k_most_bisections; ++i) {
+    for (int i = 0; i < most; ++i) {
       if (static_cast<double>(high) / static_cast<double>(low) <= rules_.nearest_sizes || hurry()) break;
       const auto middle = between(low, high, 0.5, unit_);
       if (!middle) break;
@@ -225,25 +334,27 @@ class Tuner {
   std::vector<bool> gone_;
 };
 
-// What using the candidate at a size loses, as ln of time: halfway between what the medians say and what their
-// intervals put beyond doubt, so that noise weighs less than knowledge; 0 for a tie.
+// Of ln of the median, taking its interval for that of a normal distribution; nothing is known of few samples.
+double log_error(const Timing& timing) {
+  if (timing.n < static_cast<std::int64_t>(k_least_samples_for_interval)) return 1;
+  constexpr double k_widths = 2 * 1.96;
+  return std::log(std::max(timing.ci[1], 1e-12) / std::max(timing.ci[0], 1e-12)) / k_widths;
+}
+
+// What using the candidate at a size loses, as ln of time: what the medians say, the less of it the less it is above
+// their error; 0 for a tie. A small loss that appears at size after size adds up, and noise does not.
 std::vector<double> losses(const TunedSize& size, const TuneRules& rules) {
   auto out = medians(size);
   const std::size_t best = best_of(out);
   const double least = out[best];
   if (least == k_never) return std::vector<double>(out.size(), 0);  // nothing is known here
-  const Timing winner = summarise(size.samples_us[best]);
+  const double winners_error = log_error(summarise(size.samples_us[best]));
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (out[i] == k_never) continue;
-    const Timing timing = summarise(size.samples_us[i]);
-    const double ratio = out[i] / least;
-    const bool apart = parted(timing, winner);
-    if (ratio < rules.tie || (ratio < k_doubtful && !apart)) {
-      out[i] = 0;
-      continue;
-    }
-    const double proven = apart ? timing.ci[0] / winner.ci[1] : 1;
-    out[i] = (std::log(ratio) + std::log(std::max(1.0, proven))) / 2;
+    const double lost = std::log(out[i] / least);
+    const double error = std::hypot(winners_error, log_error(summarise(size.samples_us[i])));
+    const bool chance = lost < std::log(k_doubtful) && lost < k_beyond_chance * error;
+    out[i] = lost < std::log(rules.tie) || chance ? 0 : lost * lost / (lost + error);
   }
   return out;
 }
@@ -333,6 +444,16 @@ std::vector<double> half(const std::vector<double>& samples, std::size_t which) 
   return out;
 }
 
+// The phase in which the size nearest to this one was fitted.
+const std::string& phase_near(const Tuned& tuned, std::int64_t bytes) {
+  const auto distance = [&](const TunedSize& size) {
+    return std::abs(std::log(static_cast<double>(size.bytes) / static_cast<double>(bytes)));
+  };
+  return std::min_element(tuned.sizes.begin(), tuned.sizes.end(),
+                          [&](const TunedSize& a, const TunedSize& b) { return distance(a) < distance(b); })
+      ->phase;
+}
+
 // Medians of one held-out size, of all samples and of each half.
 struct Judged {
   std::vector<double> whole;
@@ -356,11 +477,17 @@ Judged judge(const std::vector<std::vector<double>>& samples) {
   return judged;
 }
 
-Spread spread_of(const std::vector<double>& log_regrets) {
+Spread spread_of(const std::vector<double>& log_regrets, const std::vector<Interval>& intervals = {}) {
   if (log_regrets.empty()) return {};
   const double sum = std::accumulate(log_regrets.begin(), log_regrets.end(), 0.0);
-  return {std::exp(sum / static_cast<double>(log_regrets.size())),
-          std::exp(*std::max_element(log_regrets.begin(), log_regrets.end()))};
+  const auto worst = std::max_element(log_regrets.begin(), log_regrets.end());
+  Spread spread{std::exp(sum / static_cast<double>(log_regrets.size())), std::exp(*worst), 1, 1};
+  if (!intervals.empty()) {
+    const Interval& at_worst = intervals[static_cast<std::size_t>(worst - log_regrets.begin())];
+    spread.worst_low = at_worst.low;
+    spread.worst_high = at_worst.high;
+  }
+  return spread;
 }
 
 }  // namespace
@@ -418,6 +545,10 @@ Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std:
   Regret regret;
   std::vector<double> table_logs;
   std::vector<double> model_logs;
+  std::vector<double> same_logs;
+  std::vector<Interval> table_intervals;
+  std::vector<Interval> same_intervals;
+  std::vector<Interval> model_intervals;
   std::vector<std::vector<double>> fixed_logs(tuned.candidates.size());  // by candidate
   for (const std::int64_t bytes : sizes) {
     Question here = question;
@@ -453,7 +584,7 @@ Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std:
     }
     const std::size_t by_table = place(table.choose(here));
     const std::size_t by_model = place(model.choose(here));
-    GRADRAIL_ASSIGN(const auto samples, measure(bytes, selections));
+    GRADRAIL_ASSIGN(const auto samples, race(bytes, selections, {by_table, by_model}, measure));
     const Judged judged = judge(samples);
     const std::size_t best = best_of(judged.whole);
     if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
@@ -471,13 +602,24 @@ Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std:
     row.model = selections[by_model];
     row.model_us = judged.whole[by_model];
     model_logs.push_back(judged.log_regret(by_model));
+    const auto interval = [&](std::size_t chosen) {
+      return chosen == best ? Interval{1, 1} : ratio_of_medians(samples[chosen], samples[best]).interval;
+    };
+    table_intervals.push_back(interval(by_table));
+    model_intervals.push_back(interval(by_model));
     row.model_regret = std::exp(model_logs.back());
     for (std::size_t i = 0; i < selections.size(); ++i)
       if (candidate[i] && judged.whole[i] != k_never) fixed_logs[*candidate[i]].push_back(judged.log_regret(i));
+    row.same_phase = !rules.phase || tuned.sizes.empty() || rules.phase() == phase_near(tuned, bytes);
+    if (row.same_phase) {
+      same_logs.push_back(table_logs.back());
+      same_intervals.push_back(table_intervals.back());
+    }
     regret.sizes.push_back(std::move(row));
   }
-  regret.table = spread_of(table_logs);
-  regret.model = spread_of(model_logs);
+  regret.table = spread_of(table_logs, table_intervals);
+  regret.model = spread_of(model_logs, model_intervals);
+  regret.table_same_phase = spread_of(same_logs, same_intervals);
   std::optional<std::size_t> best;
   for (std::size_t i = 0; i < fixed_logs.size(); ++i) {
     if (fixed_logs[i].empty() || fixed_logs[i].size() != regret.sizes.size()) continue;

@@ -1,8 +1,10 @@
 // Finds the best selection for each size by measuring as little as that takes: a coarse grid of sizes first, on which
 // what has become hopeless is not measured at larger sizes, then bisection around the crossings; fits ranges of sizes;
-// and measures the ranges on sizes that they were not fitted on. Pure but for the measuring, which is a function that
-// the caller hands in; so all of it is tested on times made up. Comparisons are only ever made inside one block of
-// interleaved measurements.
+// and measures the ranges on sizes that they were not fitted on. At each size all candidates are measured for a short
+// time, and those that may be the best afterwards a second time and longer, against each other: what decides are their
+// second samples, which had no part in choosing them. Pure but for the measuring, which is a function that the caller
+// hands in; so all of it is tested on times made up. Comparisons are only ever made inside one block of interleaved
+// measurements.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +18,10 @@
 
 namespace gradrail {
 
-// Measures the selections against each other at one size; samples in microseconds, by selection. Empty for one that is
-// not defined there, or came out wrong.
-using MeasureSize =
-    std::function<Result<std::vector<std::vector<double>>>(std::int64_t bytes, std::span<const Selection> selections)>;
+// Measures the selections against each other at one size, each for `effort` times the usual time; samples in
+// microseconds, by selection. Empty for one that is not defined there, or came out wrong.
+using MeasureSize = std::function<Result<std::vector<std::vector<double>>>(
+    std::int64_t bytes, std::span<const Selection> selections, double effort)>;
 
 struct TuneRules {
   double hopeless = 3;         // times slower than the best, at two sizes in a row (lanes and pieces: its root)
@@ -27,6 +29,9 @@ struct TuneRules {
   double tie = 1.03;           // medians nearer than this are a tie
   double switch_price = 0.05;  // a range must gain this much, as ln of time summed over its sizes, to be worth having
   std::function<bool()> out_of_time = [] { return false; };  // then finalists only, and no more bisection
+  // Of the machine during the block measured last, by name (see Phase); what was fitted in one phase may be wrong in
+  // another. May be empty.
+  std::function<std::string()> phase;
   // Told what is about to be measured, or why something no longer is. May be empty.
   std::function<void(const std::string&)> say;
 };
@@ -35,6 +40,7 @@ struct TuneRules {
 struct TunedSize {
   std::int64_t bytes = 0;
   std::vector<std::vector<double>> samples_us;  // by candidate
+  std::string phase{};                          // TuneRules::phase
 };
 
 struct Dropped {
@@ -72,19 +78,26 @@ struct HeldOutSize {
   double model_us = 0;
   double model_regret = 1;
   double fixed_regret = 1;  // of the best single selection
+  bool same_phase = true;   // as that of the nearest size that was fitted
 };
 
 struct Spread {
   double mean = 1;  // geometric
   double worst = 1;
+  // 95 % interval of the time at the worst size over the oracle's, as far as the samples say.
+  double worst_low = 1;
+  double worst_high = 1;
 };
 
 // Regret: time / the oracle's time. The oracle is picked on one half of the samples and judged on the other, both ways,
-// and so is the best single selection; a minimum over noisy medians would be too good to be true.
+// and so is the best single selection: a minimum over noisy medians, judged by the same samples, would be too good to
+// be true, and everything else look worse than it is. What may be the best, what the table says and what the model says
+// are measured longer than the rest (see above), so that the halves agree.
 struct Regret {
   std::vector<HeldOutSize> sizes;
   Spread table;
   Spread model;
+  Spread table_same_phase;  // over the sizes that were judged in the phase in which the table was fitted there
   Selection fixed;  // the selection, of those measured at every size, with the least regret when used for all sizes
   Spread fixed_spread;
 };

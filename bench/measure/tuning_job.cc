@@ -20,6 +20,7 @@ namespace {
 constexpr int k_block_tries = 3;
 constexpr double k_share_for_held_out = 0.3;  // of a case's time
 constexpr Seconds k_least_time_per_point{0.01};
+constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
 
 enum class Order : std::uint8_t { measure, end };
 
@@ -100,8 +101,14 @@ class TuningJob {
         GRADRAIL_TRY(bootstrap_.barrier(
             soon(static_cast<double>(Buffers::bytes_needed(largest, axes_.cache)) * group->ranks_here())));
         const auto links_begin = Clock::now();
-        GRADRAIL_ASSIGN(const Selectors selectors,
-                        make_selectors(bootstrap_, *group, axes_.buffers, nullptr, "", axes_.rules.timeout));
+        SurveyOptions needs;
+        needs.collectives = axes_.collectives;
+        needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
+        needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
+        needs.in_place = axes_.in_place;
+        needs.buffers = axes_.buffers;
+        needs.timeout = axes_.rules.timeout;
+        GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, needs, nullptr, ""));
         links_seconds_ = Seconds(Clock::now() - links_begin).count();
         for (const Collective collective : axes_.collectives) {
           GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, selectors, collective)
@@ -174,21 +181,22 @@ class TuningJob {
     const double share = left / static_cast<double>(cases_ - done_cases_);
     const double begin = spent();
     bool held_out = false;
-    const double per_point = time_per_point(question, grid, share);
-    const MeasureSize measure = [&](std::int64_t bytes,
-                                    std::span<const Selection> selections) -> Result<std::vector<std::vector<double>>> {
+    double per_point = time_per_point(question, grid, share);
+    const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections,
+                                    double effort) -> Result<std::vector<std::vector<double>>> {
       listener_->next(std::min(1.0, spent() / options_.budget.count()),
                       fmt::format("{} {} {}{}", to_string(collective), question.transport, format_size(bytes),
                                   held_out ? " (held out)" : ""));
       Command command;
       command.order = Order::measure;
       command.count = bytes / unit;
-      command.time_per_point = per_point;
+      command.time_per_point = std::max(k_least_time_per_point.count(), per_point * effort);
       command.selections.assign(selections.begin(), selections.end());
       return measure_in_one_phase(group, buffers, question, bytes, held_out, command);
     };
     TuneRules rules;
     rules.say = [&](const std::string& what) { listener_->note(what); };
+    rules.phase = [&] { return last_phase_; };
     rules.out_of_time = [&] { return spent() - begin > share * (1 - k_share_for_held_out); };
 
     TunedCase done;
@@ -198,11 +206,16 @@ class TuningJob {
     GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
     done.entry.ranges = done.tuned.ranges;
     held_out = true;
+    const auto judged_on = held_out_sizes(grid, unit, done.tuned);
+    // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
+    const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(judged_on.size(), 1));
+    per_point = std::clamp((share - (spent() - begin)) / (2 * points), per_point,
+                           std::max(per_point, axes_.rules.time_per_point.count()));
     DecisionTable table;
     if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
     const TableSelector by_table(table, "tuned", selectors.selector);
-    GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, held_out_sizes(grid, unit, done.tuned), by_table,
-                                                *selectors.selector, measure, rules));
+    GRADRAIL_ASSIGN(done.regret,
+                    measure_regret(question, done.tuned, judged_on, by_table, *selectors.selector, measure, rules));
     GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
     return listener_->end_case(done);
   }
@@ -241,6 +254,7 @@ class TuningJob {
       phase = settled ? names_.name(*phase_) : "unsettled";
       if (settled) break;
     }
+    last_phase_ = phase;
     const Setting setting{question.transport,
                           to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
                           question.ranks,
@@ -269,7 +283,7 @@ class TuningJob {
     }
     // Each size of the grid has one held out beside it; checks, warming up and bisection take more time than
     // measuring does.
-    const double fit = share / (6.0 * static_cast<double>(std::max<std::size_t>(points, 1)));
+    const double fit = share / (5.0 * static_cast<double>(std::max<std::size_t>(points, 1)));
     return std::clamp(fit, k_least_time_per_point.count(),
                       std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
   }
@@ -281,6 +295,7 @@ class TuningJob {
   std::optional<Probe> probe_;  // rank 0
   std::optional<Phase> phase_;
   PhaseNames names_;
+  std::string last_phase_;
   CostModel links_;  // of the case at hand
   Clock::time_point begin_;
   std::size_t cases_ = 0;

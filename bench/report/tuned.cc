@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "bench/measure/statistics.h"
@@ -18,8 +19,12 @@ std::string size_of_range(std::uint64_t bytes) { return format_size(static_cast<
 std::string percent(double regret) { return fmt::format("{:+.0f} %", (regret - 1) * 100); }
 
 std::string spread_text(const Spread& spread) {
-  return fmt::format("{:+.1f} % in the geometric mean, {:+.0f} % at worst", (spread.mean - 1) * 100,
-                     (spread.worst - 1) * 100);
+  std::string text = fmt::format("{:+.1f} % in the geometric mean, {:+.0f} % at worst", (spread.mean - 1) * 100,
+                                 (spread.worst - 1) * 100);
+  if (spread.worst_low != spread.worst_high)
+    text += fmt::format(" (95 % interval there: {:+.0f} .. {:+.0f} %)", (spread.worst_low - 1) * 100,
+                        (spread.worst_high - 1) * 100);
+  return text;
 }
 
 }  // namespace
@@ -75,17 +80,25 @@ std::string regret_text(const Regret& regret) {
   text += fmt::format("#{:>12}  {:<30} {:>10}  {:<30} {:>7}  {:<30} {:>7}  {:>8}\n", "size", "best", "time (us)",
                       "by table", "lost", "by cost model", "lost", "one only");
   for (const HeldOutSize& row : regret.sizes)
-    text += fmt::format(" {:>12}  {:<30} {:>10}  {:<30} {:>7}  {:<30} {:>7}  {:>8}\n", format_size(row.bytes),
+    text += fmt::format(" {:>12}  {:<30} {:>10}  {:<30} {:>7}  {:<30} {:>7}  {:>8}", format_size(row.bytes),
                         format_selection(row.best), format_us(row.best_us),
                         row.table == row.best ? "=" : format_selection(row.table), percent(row.table_regret),
                         row.model == row.best ? "=" : format_selection(row.model), percent(row.model_regret),
-                        percent(row.fixed_regret));
+                        percent(row.fixed_regret)) +
+            (row.same_phase ? "\n" : "  another phase\n");
   text += fmt::format("# auto by this table loses {}\n", spread_text(regret.table));
+  const auto same =
+      std::count_if(regret.sizes.begin(), regret.sizes.end(), [](const HeldOutSize& row) { return row.same_phase; });
+  if (same > 0 && same < static_cast<std::ptrdiff_t>(regret.sizes.size()))
+    text += fmt::format("#   at the {} of {} sizes judged in the machine's phase in which it was fitted: {}\n", same,
+                        regret.sizes.size(), spread_text(regret.table_same_phase));
   text += fmt::format("# auto by cost model loses {}\n", spread_text(regret.model));
   if (!regret.fixed.algorithm.empty())
     text += fmt::format("# {} for every size, the best single choice, loses {}\n", format_selection(regret.fixed),
                         spread_text(regret.fixed_spread));
-  text += "# (the best is picked on one half of the samples and judged on the other, so below 0 is noise)\n";
+  text +=
+      "# (the best is picked on one half of the samples and judged on the other, so below 0 is noise; what may be the "
+      "best was measured twice)\n";
   return text;
 }
 

@@ -1,6 +1,8 @@
 #include "collectives/select/cost_selector.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <limits>
 #include <set>
 #include <utility>
@@ -82,6 +84,16 @@ Result<Sample> sample(const Planner& planner, const Shape& shape) {
   return host;
 }
 
+// Between the neighbours of `at`; the nearest one's beyond the outermost. Not empty.
+double interpolate(const std::map<double, double>& offsets, double at) {
+  const auto above = offsets.lower_bound(at);
+  if (above == offsets.end()) return std::prev(above)->second;
+  if (above == offsets.begin()) return above->second;
+  const auto below = std::prev(above);
+  const double share = (at - below->first) / (above->first - below->first);
+  return below->second + share * (above->second - below->second);
+}
+
 }  // namespace
 
 Result<double> predict(const Selection& selection, const Question& question, const CostModel& model, int root) {
@@ -100,6 +112,38 @@ Result<double> predict(const Selection& selection, const Question& question, con
   return simulate(schedule, bytes, model).seconds;
 }
 
+CostSelector::CostSelector(CostModel model, std::string source, const GroupTimes& times)
+    : model_(model), source_(std::move(source)), ranks_(times.ranks), ranks_per_host_(times.ranks_per_host) {
+  for (const Observation& one : times.observations) {
+    if (one.bytes == 0 || one.seconds <= 0) continue;
+    Question question;
+    question.collective = one.collective;
+    question.bytes = one.bytes;
+    question.ranks = ranks_;
+    question.ranks_per_host = ranks_per_host_;
+    const auto modelled = predict(one.selection, question, model_);
+    if (!modelled || *modelled <= 0) continue;
+    const double at = std::log(static_cast<double>(one.bytes));
+    sizes_[one.collective].insert(at);
+    offsets_[one.collective][{one.selection.algorithm, one.selection.pieces}][at] = std::log(one.seconds / *modelled);
+  }
+}
+
+std::optional<double> CostSelector::correction(const Selection& selection, const Question& question) const {
+  const auto found = offsets_.find(question.collective);
+  if (found == offsets_.end() || question.ranks != ranks_ || question.ranks_per_host != ranks_per_host_) return 1;
+  const double at = std::log(static_cast<double>(std::max<std::uint64_t>(question.bytes, 1)));
+  const auto own = found->second.find({selection.algorithm, selection.pieces});
+  if (own == found->second.end()) return std::nullopt;
+  // Near the size, or it had been left behind, or pieces were not worth trying.
+  const auto& sizes = sizes_.at(question.collective);
+  auto above = sizes.lower_bound(at);
+  if (above == sizes.end()) --above;
+  const auto below = above == sizes.begin() || *above <= at ? above : std::prev(above);
+  if (!own->second.contains(*above) && !own->second.contains(*below)) return std::nullopt;
+  return std::exp(interpolate(own->second, at));
+}
+
 Selection CostSelector::choose(const Question& question) const {
   if (Selection known = known_selection(question); !known.algorithm.empty()) return known;
   const Key key{question.collective, question.bytes, question.ranks, question.ranks_per_host, question.in_place};
@@ -108,13 +152,14 @@ Selection CostSelector::choose(const Question& question) const {
   std::vector<double> seconds;
   for (const Selection& selection : list) {
     const auto predicted = predict(selection, question, model_);
-    seconds.push_back(predicted ? *predicted : std::numeric_limits<double>::infinity());
+    const auto factor = correction(selection, question);
+    seconds.push_back(predicted && factor ? *predicted * *factor : std::numeric_limits<double>::infinity());
   }
   Selection answer = default_selection(question);
   if (!list.empty()) {
     const double least = *std::min_element(seconds.begin(), seconds.end());
     for (std::size_t i = 0; i < list.size(); ++i)
-      if (seconds[i] <= least * k_model_tie) {
+      if (std::isfinite(least) && seconds[i] <= least * k_model_tie) {
         answer = list[i];
         break;
       }

@@ -5,10 +5,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "collectives/schedule/cost.h"
+#include "collectives/select/model_fit.h"
 #include "collectives/select/selector.h"
 
 namespace gradrail {
@@ -21,10 +25,20 @@ inline constexpr std::size_t k_most_simulated_steps = 20'000;
 [[nodiscard]] Result<double> predict(const Selection& selection, const Question& question, const CostModel& model,
                                      int root = 0);
 
+// Times of algorithms on a group of ranks, at some sizes.
+struct GroupTimes {
+  int ranks = 0;
+  int ranks_per_host = 0;
+  std::vector<Observation> observations;
+};
+
 class CostSelector : public Selector {
  public:
-  // `source`: where the parameters come from, for describe(): "measured links".
-  CostSelector(CostModel model, std::string source) : model_(model), source_(std::move(source)) {}
+  // `source`: where the parameters come from, for describe(): "measured links". Where algorithms were measured
+  // themselves, for questions of that group, the model only interpolates: what it says of an algorithm is multiplied by
+  // measured / modelled, which goes over from size to size in logarithms and stays the same beyond the outermost.
+  // Pieces that were not measured go by the plain algorithm, algorithms that were not by the others of the collective.
+  CostSelector(CostModel model, std::string source, const GroupTimes& times = {});
 
   // The fastest candidate; of those within k_model_tie of it, the first of the list. Answers are remembered, so that a
   // selector belongs to one thread.
@@ -35,9 +49,17 @@ class CostSelector : public Selector {
  private:
   static constexpr double k_model_tie = 1.02;
   using Key = std::tuple<Collective, std::uint64_t, int, int, bool>;
+  using Offsets = std::map<double, double>;  // ln(measured / modelled) by ln(bytes)
+
+  // Nothing for what is not to be chosen; 1 where nothing was measured.
+  [[nodiscard]] std::optional<double> correction(const Selection& selection, const Question& question) const;
 
   CostModel model_;
   std::string source_;
+  int ranks_ = 0;  // of the group measured
+  int ranks_per_host_ = 0;
+  std::map<Collective, std::map<std::pair<std::string, int>, Offsets>> offsets_;  // by algorithm and pieces
+  std::map<Collective, std::set<double>> sizes_;                                  // measured, as ln(bytes)
   mutable std::map<Key, Selection> answers_;
 };
 

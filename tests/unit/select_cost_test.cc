@@ -115,6 +115,27 @@ TEST(CostSelector, EstimateIsNearTheSimulation) {
   }
 }
 
+TEST(CostSelector, TimesOfAlgorithmsOutweighTheModel) {
+  CostModel model;
+  model.inside = {2e-6, 1e-10};
+  const Selection by_model = CostSelector(model, "test").choose(allreduce(1 << 16, 4));
+  ASSERT_NE(by_model.algorithm, "tree");
+  // Measured at two sizes, tree is as fast as nothing else; above, it is as slow.
+  GroupTimes times{4, 4, {}};
+  for (const char* name : {"ring", "tree", "recursive_doubling", "halving_doubling", "one_shot", "two_shot"})
+    for (const std::uint64_t bytes : {std::uint64_t{1} << 12, std::uint64_t{1} << 20, std::uint64_t{1} << 24}) {
+      const bool fast = (std::string(name) == "tree") == (bytes < (1 << 24));
+      times.observations.push_back({Collective::allreduce, {name, 1, 1}, bytes, fast ? 1e-6 : 1e-3});
+    }
+  const CostSelector selector(model, "test", times);
+  for (const std::uint64_t bytes :
+       {std::uint64_t{8}, std::uint64_t{1} << 12, std::uint64_t{1} << 16, std::uint64_t{1} << 20})
+    EXPECT_EQ(selector.choose(allreduce(bytes, 4)).algorithm, "tree") << bytes;
+  EXPECT_NE(selector.choose(allreduce(1 << 24, 4)).algorithm, "tree");
+  // They are of four ranks.
+  EXPECT_EQ(selector.choose(allreduce(1 << 16, 8)), CostSelector(model, "test").choose(allreduce(1 << 16, 8)));
+}
+
 TEST(ModelFit, FindsTheParametersThatMadeTheTimes) {
   CostModel truth;
   truth.inside = {4e-6, 3e-10};

@@ -1,0 +1,213 @@
+#include "bench/measure/survey.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "bench/measure/block.h"
+#include "bench/measure/patience.h"
+#include "bench/measure/statistics.h"
+#include "collectives/select/candidates.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr std::uint64_t k_sizes[] = {8, 256, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 512 << 10, 2 << 20};
+// Between hosts a switch or a shaper may let the first few hundred KiB pass faster than it can go on.
+constexpr std::uint64_t k_beyond_bursts = 4 << 20;
+constexpr std::uint64_t k_long_bytes = 256 << 10;  // from here on the bytes decide, and an operation takes its time
+constexpr int k_samples = 16;
+constexpr int k_long_samples = 8;
+constexpr double k_implausible = 4;  // times slower than the best by the model alone
+constexpr double k_hopeless = 3;     // by the times at the size before, where the bytes decide
+constexpr double k_worth_pieces = 1.5;
+constexpr std::size_t k_most_at_a_size = 16;
+
+std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool several_hosts) {
+  std::vector<std::uint64_t> ladder(std::begin(k_sizes), std::end(k_sizes));
+  if (several_hosts) ladder.push_back(k_beyond_bursts);
+  std::vector<std::uint64_t> sizes;
+  for (std::size_t i = 0; i < ladder.size(); ++i) {
+    const bool below = i + 1 < ladder.size() && ladder[i + 1] <= options.smallest;
+    const bool above = i > 0 && ladder[i - 1] >= options.largest;
+    if (!below && !above) sizes.push_back(ladder[i]);
+  }
+  return sizes;
+}
+
+Bytes pack(const std::vector<Selection>& selections) {
+  ByteWriter writer;
+  writer.put(static_cast<std::uint32_t>(selections.size()));
+  for (const Selection& selection : selections) {
+    writer.put_string(selection.algorithm);
+    writer.put(selection.lanes);
+    writer.put(selection.pieces);
+  }
+  return std::move(writer).take();
+}
+
+Result<std::vector<Selection>> unpack_selections(const Bytes& bytes) {
+  ByteReader reader(bytes);
+  std::vector<Selection> selections(std::min<std::uint32_t>(reader.get<std::uint32_t>(), k_most_at_a_size));
+  for (Selection& selection : selections) {
+    selection.algorithm = reader.get_string();
+    selection.lanes = reader.get<int>();
+    selection.pieces = reader.get<int>();
+  }
+  if (!reader.ok()) return fail(Code::malformed, "rank 0's list of what to measure is damaged", 0);
+  return selections;
+}
+
+class Survey {
+ public:
+  Survey(Bootstrap& bootstrap, Communicator& group, const CostModel& model, const SurveyOptions& options)
+      : bootstrap_(bootstrap), group_(group), model_(model), options_(options) {}
+
+  Result<GroupTimes> run() {
+    GroupTimes times{group_.ranks(), group_.ranks_per_host(), {}};
+    const auto sizes = sizes_around(options_, group_.hosts() > 1);
+    if (group_.ranks() < 2 || options_.collectives.empty() || sizes.empty()) return times;
+    GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(group_, largest_of(sizes), options_.buffers, Cache::hot));
+    for (const Collective collective : options_.collectives) {
+      last_.clear();
+      for (const std::uint64_t bytes : sizes) GRADRAIL_TRY(measure(buffers, collective, bytes, times.observations));
+    }
+    // Ranks other than 0 know only their own times.
+    GRADRAIL_ASSIGN(const Bytes same, bootstrap_.broadcast(pack_observations(times.observations), soon()));
+    GRADRAIL_ASSIGN(times.observations, unpack_observations(same));
+    return times;
+  }
+
+ private:
+  [[nodiscard]] Deadline soon() const { return Deadline::after(control_wait(options_.timeout)); }
+  [[nodiscard]] std::uint64_t largest_of(const std::vector<std::uint64_t>& sizes) const {
+    return std::max(sizes.back(), sizeof(double) * static_cast<std::uint64_t>(group_.ranks()));
+  }
+
+  Call call_of(Collective collective, std::uint64_t bytes, const Selection& selection) const {
+    Call call;
+    call.collective = collective;
+    const auto unit = size_of(call.type) * (is_blocked(collective) ? static_cast<std::uint64_t>(group_.ranks()) : 1);
+    call.count = std::max<std::uint64_t>(1, bytes / unit);
+    call.in_place = options_.in_place;
+    call.algorithm = selection.algorithm;
+    call.lanes = selection.lanes;
+    call.pieces = selection.pieces;
+    return call;
+  }
+  std::uint64_t bytes_of(const Call& call) const {
+    return call.count * size_of(call.type) *
+           (is_blocked(call.collective) ? static_cast<std::uint64_t>(group_.ranks()) : 1);
+  }
+
+  // Rank 0's. Plain algorithms unless they are far behind; their pieces where the algorithm is near the best.
+  std::vector<Selection> worth_measuring(Collective collective, std::uint64_t bytes) const {
+    Question question;
+    question.collective = collective;
+    question.bytes = bytes;
+    question.ranks = group_.ranks();
+    question.ranks_per_host = group_.ranks_per_host();
+    question.transport = group_.transport_name();
+    question.in_place = options_.in_place;
+    const auto list = candidates(question, {.lanes = false});
+    std::vector<double> expected;
+    for (const Selection& selection : list) {
+      const auto seconds = predict(selection, question, model_);
+      expected.push_back(seconds ? *seconds : std::numeric_limits<double>::infinity());
+    }
+    const double least = *std::min_element(expected.begin(), expected.end());
+    std::vector<Selection> chosen;
+    for (std::size_t i = 0; i < list.size() && chosen.size() < k_most_at_a_size; ++i) {
+      const double before = behind({list[i].algorithm, 1, 1});
+      const bool plausible =
+          before > 0 ? before < k_hopeless || bytes < k_long_bytes : expected[i] < k_implausible * least;
+      const bool worth_it = list[i].pieces == 1 || (before > 0 && before < k_worth_pieces);
+      if (plausible && worth_it) chosen.push_back(list[i]);
+    }
+    return chosen;
+  }
+
+  // Its time over the best one's at the size before; 0 if it was not measured there.
+  double behind(const Selection& selection) const {
+    double least = std::numeric_limits<double>::infinity();
+    double own = 0;
+    for (const auto& [other, seconds] : last_) {
+      least = std::min(least, seconds);
+      if (other == selection) own = seconds;
+    }
+    return own / least;
+  }
+
+  Result<void> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
+                       std::vector<Observation>& observations) {
+    // Simulating many ranks takes its time.
+    GRADRAIL_ASSIGN(const Bytes told, broadcast_work(bootstrap_, options_.timeout,
+                                                     [&] { return pack(worth_measuring(collective, bytes)); }));
+    GRADRAIL_ASSIGN(const auto selections, unpack_selections(told));
+    std::vector<Call> calls;
+    for (const Selection& selection : selections) calls.push_back(call_of(collective, bytes, selection));
+    MeasureRules rules;
+    rules.samples = bytes < k_long_bytes ? k_samples : k_long_samples;
+    rules.warmup = 2;
+    rules.check = false;
+    rules.timeout = options_.timeout;
+    GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap_, group_, buffers, calls, rules));
+    last_.clear();
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;
+      const double seconds = median(outcomes[i].samples_us) * 1e-6;
+      if (seconds <= 0) continue;
+      last_.emplace_back(selections[i], seconds);
+      observations.push_back({collective, selections[i], bytes_of(calls[i]), seconds});
+    }
+    return {};
+  }
+
+  static Bytes pack_observations(const std::vector<Observation>& observations) {
+    ByteWriter writer;
+    writer.put(static_cast<std::uint32_t>(observations.size()));
+    for (const Observation& one : observations) {
+      writer.put(static_cast<std::uint8_t>(one.collective));
+      writer.put_string(one.selection.algorithm);
+      writer.put(one.selection.lanes);
+      writer.put(one.selection.pieces);
+      writer.put(one.bytes);
+      writer.put(one.seconds);
+    }
+    return std::move(writer).take();
+  }
+  static Result<std::vector<Observation>> unpack_observations(const Bytes& bytes) {
+    ByteReader reader(bytes);
+    std::vector<Observation> observations;
+    const auto count = reader.get<std::uint32_t>();
+    for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
+      Observation one;
+      one.collective = static_cast<Collective>(reader.get<std::uint8_t>());
+      one.selection.algorithm = reader.get_string();
+      one.selection.lanes = reader.get<int>();
+      one.selection.pieces = reader.get<int>();
+      one.bytes = reader.get<std::uint64_t>();
+      one.seconds = reader.get<double>();
+      observations.push_back(std::move(one));
+    }
+    if (!reader.ok()) return fail(Code::malformed, "rank 0's times of algorithms are damaged", 0);
+    return observations;
+  }
+
+  Bootstrap& bootstrap_;
+  Communicator& group_;
+  const CostModel& model_;
+  const SurveyOptions& options_;
+  std::vector<std::pair<Selection, double>> last_;  // rank 0's, at the size before
+};
+
+}  // namespace
+
+Result<GroupTimes> survey(Bootstrap& bootstrap, Communicator& communicator, const CostModel& model,
+                          const SurveyOptions& options) {
+  return Survey(bootstrap, communicator, model, options).run();
+}
+
+}  // namespace gradrail

@@ -1,0 +1,30 @@
+// Measures the algorithms of a collective themselves, at a few sizes far apart, on a running communicator: what `auto`
+// interpolates between where there is no decision table. The cost model leaves out what it thinks to be far behind,
+// and from one size to the next so do the times measured. Takes a second or two; some more between slow hosts.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "bench/measure/buffers.h"
+#include "collectives/exec/communicator.h"
+#include "collectives/select/cost_selector.h"
+#include "transports/bootstrap.h"
+
+namespace gradrail {
+
+struct SurveyOptions {
+  std::vector<Collective> collectives;  // none: nothing is measured
+  std::uint64_t smallest = 0;           // sizes that will be asked for; those measured lie around them
+  std::uint64_t largest = 0;
+  bool in_place = false;
+  BufferKind buffers = BufferKind::plain;
+  Seconds timeout{30};  // the job's, of one operation
+};
+
+// Collective. All ranks get the same times, so that they choose alike. Errors: those of the communicator and the
+// bootstrap.
+[[nodiscard]] Result<GroupTimes> survey(Bootstrap& bootstrap, Communicator& communicator, const CostModel& model,
+                                        const SurveyOptions& options);
+
+}  // namespace gradrail
