@@ -31,6 +31,9 @@ constexpr std::string_view k_keep_memory =
 #define GRADRAIL_UCX_SHM "UCX_TLS=posix,cma,self"
 #define GRADRAIL_UCX_TCP "UCX_TLS=tcp,self UCX_NET_DEVICES=lo"
 
+#define GRADRAIL_OB1_HOSTS "--mca pml ob1 --mca btl self,vader,tcp"
+#define GRADRAIL_UCX_HOSTS "UCX_TLS=posix,cma,tcp,self"
+
 constexpr auto k_core_each = Room::core_each;
 constexpr auto k_crowded = Room::crowded;
 
@@ -62,6 +65,12 @@ constexpr PeerConfiguration k_table[] = {
     {"gloo", "halving_doubling", "tcp", "", "", "halving_doubling", Room::any, true},
     {"gloo", "ring_chunked,sync", "tcp", "", "", "ring_chunked,sync", k_core_each, true},
     {"gloo", "halving_doubling,sync", "tcp", "", "", "halving_doubling,sync", k_core_each, true},
+    {"openmpi", "ob1", "shm+tcp", "", GRADRAIL_OB1_HOSTS, "", Room::any, false, true},
+    {"openmpi", "ob1,ring", "shm+tcp", "", GRADRAIL_OB1_HOSTS GRADRAIL_ALLREDUCE("4"), "", Room::any, true},
+    {"openmpi", "ob1,rabenseifner", "shm+tcp", "", GRADRAIL_OB1_HOSTS GRADRAIL_ALLREDUCE("6"), "", Room::any, true},
+    {"openmpi", "ucx,rabenseifner", "shm+tcp", GRADRAIL_UCX_HOSTS, GRADRAIL_UCX GRADRAIL_ALLREDUCE("6"), "",
+     Room::any, true},
+    {"mpich", "default", "shm+tcp", GRADRAIL_UCX_HOSTS, "", "", Room::any, false, true},
     {"nccl", "default", "cuda_ipc", "", "", "", Room::any, false, true},
 };
 // clang-format on
