@@ -99,6 +99,7 @@ struct Point {
   std::string cache = "hot";        // "hot", "rotate" or "flush"
   std::optional<std::string> bind;  // "core" or "none": whether each rank was bound to a core
   std::string path;                 // "zero-copy", "one-copy", ...
+  std::optional<std::string> via;   // what rank 0's transports chose: "verbs: mlx5_0 port 1, GID 3 ..."
   int lanes = 1;
   int chunks = 1;
   std::optional<std::int64_t> wrong;  // elements that came out wrong; none if nothing was checked

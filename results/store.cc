@@ -100,6 +100,7 @@ void point_fields(Visit& visit, T& point) {
   visit.may("cache", point.cache);
   visit.if_set("bind", point.bind);
   visit.may("path", point.path);
+  visit.if_set("via", point.via);
   visit.may("lanes", point.lanes);
   visit.may("chunks", point.chunks);
   visit.may("wrong", point.wrong);

@@ -11,6 +11,7 @@
   TRANSPORT(shm)                       \
   TRANSPORT(tcp)                       \
   TRANSPORT(verbs)                     \
+  TRANSPORT(ucx)                       \
   TRANSPORT(local)
 
 namespace gradrail {

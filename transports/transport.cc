@@ -10,6 +10,7 @@ std::string_view to_string(Path path) {
     case Path::one_copy: return "one-copy";
     case Path::zero_copy: return "zero-copy";
     case Path::socket: return "socket";
+    case Path::library: return "library";
   }
   return "unknown";
 }

@@ -38,8 +38,9 @@ enum class Path : std::uint8_t {
   one_copy,   // through a slot ring of shared memory
   zero_copy,  // straight between registered buffers
   socket,     // through the kernel's socket buffers
+  library,    // as a library chose that does not tell: see Transport::describe()
 };
-inline constexpr std::size_t k_paths = 4;
+inline constexpr std::size_t k_paths = 5;
 [[nodiscard]] std::string_view to_string(Path path);
 
 using Traffic = std::array<std::uint64_t, k_paths>;  // payload bytes sent, by Path

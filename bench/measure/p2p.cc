@@ -53,7 +53,7 @@ Bytes pack(const Trial& trial) {
 
 Bytes pack(const std::vector<double>& samples, const Traffic& traffic) {
   ByteWriter writer;
-  for (const std::uint64_t bytes : traffic) writer.put(bytes);
+  writer.put_bytes(std::as_bytes(std::span(traffic)));
   writer.put(static_cast<std::uint32_t>(samples.size()));
   for (const double sample : samples) writer.put(sample);
   return std::move(writer).take();

@@ -120,6 +120,7 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   if (const auto seconds = predict(ran, question, setting.model, call.root); seconds && !call.coding.asked())
     point.model_us = *seconds * 1e6;
   point.path = outcome.path;
+  point.via = setting.via;
   point.lanes = outcome.ran.lanes;
   point.chunks = static_cast<int>(outcome.ran.chunks);
   add_figures(point, setting, call, outcome);

@@ -1,6 +1,7 @@
 // What a measured case becomes in a results file.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,8 @@ struct Setting {
   Cache cache = Cache::hot;
   bool checked = true;
   Bind bind = Bind::none;
-  CostModel model;  // with the links as measured
+  CostModel model;                      // with the links as measured
+  std::optional<std::string> via = {};  // as in Point
 };
 
 // The collective's data, by which sizes go.

@@ -344,6 +344,7 @@ class Sweep {
   }
 
   [[nodiscard]] Setting setting_of(const Communicator& group) const {
+    const auto chosen = group.describe_transports();
     return {group.transport_name(),
             group.hosts() * group.ranks_per_host() == group.ranks()
                 ? to_string(Topology{group.hosts(), group.ranks_per_host()})
@@ -354,7 +355,8 @@ class Sweep {
             options_.cache,
             options_.rules.check,
             options_.bind,
-            links_.model};
+            links_.model,
+            chosen.empty() ? std::nullopt : std::optional(fmt::format("{}", fmt::join(chosen, "; ")))};
   }
 
   // Below, messages are too few and too short for bandwidth to matter.

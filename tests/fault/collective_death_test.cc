@@ -94,7 +94,14 @@ Result<void> loop(Shared& shared, int rank, const std::string& transport, const 
   }
 }
 
-class CollectiveDeath : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+class CollectiveDeath : public testing::TestWithParam<std::tuple<std::string, std::string>> {
+ protected:
+  void SetUp() override {
+    for (const auto& kind : transport_kinds())
+      if (kind.name == std::get<0>(GetParam()))
+        if (const auto there = kind.available(); !there) GTEST_SKIP() << there.error().message;
+  }
+};
 
 TEST_P(CollectiveDeath, AKilledRankIsNamedInTheMiddleOfACall) {
   const auto& [transport, algorithm] = GetParam();
@@ -146,7 +153,7 @@ TEST_P(CollectiveDeath, AKilledRankIsNamedInTheMiddleOfACall) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Over, CollectiveDeath,
-                         testing::Combine(testing::Values("shm", "tcp"), testing::Values("ring", "two_shot")),
+                         testing::Combine(testing::Values("shm", "tcp", "ucx"), testing::Values("ring", "two_shot")),
                          [](const auto& instance) {
                            return std::get<0>(instance.param) + "_" + std::get<1>(instance.param);
                          });

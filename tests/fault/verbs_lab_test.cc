@@ -252,6 +252,44 @@ TEST_F(VerbsLab, CollectivesAreRightOverALossyWire) {
   for (const int device : {1, 2, 3, 4}) shell(fmt::format("tc qdisc del dev v{} root", device));
 }
 
+// Four ranks on four devices: every algorithm of the allreduce, with messages that go in line, through the ring, and
+// straight from memory to memory.
+TEST_F(VerbsLab, EveryAllreduceIsRightOnDevicesOfTheirOwn) {
+  constexpr int k_ranks = 4;
+  Ranks ranks(k_ranks, "verbs", "", 0, 1,
+              [](int, CommunicatorOptions& options) { options.settings.verbs = k_patient; });
+  ASSERT_FALSE(HasFailure());
+  for (int rank = 0; rank < k_ranks; ++rank)
+    EXPECT_THAT(ranks[rank].describe_transports(),
+                testing::ElementsAre(HasSubstr(fmt::format("rxe{} port", rank + 1))));
+  int ran = 0;
+  for (const Planner* planner : planners()) {
+    if (planner->collective != Collective::allreduce) continue;
+    if (!planner->supports({planner->collective, k_ranks, ranks[0].ranks_per_host(), 0, true, 1, 1, {}, {}})) continue;
+    ++ran;
+    ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+      for (const std::size_t count : {1, 37, 1000, 60'001}) {
+        std::vector<std::int32_t> data(count);
+        for (std::size_t i = 0; i < count; ++i) data[i] = static_cast<std::int32_t>(i) * (communicator.rank() + 1);
+        GRADRAIL_ASSIGN(const Memory memory, communicator.adopt(std::as_writable_bytes(std::span(data))));
+        Call call;
+        call.in = call.out = {&memory, 0};
+        call.in_place = true;
+        call.count = count;
+        call.type = Type::i32;
+        call.algorithm = planner->name;
+        GRADRAIL_TRY(communicator.run(call, soon()));
+        for (std::size_t i = 0; i < count; ++i)
+          if (data[i] != static_cast<std::int32_t>(i) * 10)
+            return fail(Code::malformed, fmt::format("{}, {} elements: element {} is wrong", planner->name, count, i));
+        GRADRAIL_TRY(communicator.barrier(soon()));
+      }
+      return {};
+    });
+  }
+  EXPECT_GE(ran, 5);
+}
+
 // The last one, as the routes of the link go with it.
 TEST_F(VerbsLab, ZALinkThatIsTakenDownIsNamedAndThenRefused) {
   OtherProcess other(

@@ -127,7 +127,7 @@ void VerbsTransport::ask(Seconds at_most) {
       device_->calls().take_notifications(device_->channel());
     } else if (who == this) {
       // Somebody knocks while traffic flows. What fails here fails again, and is told, in connect().
-      if (auto taken = take_early(); !taken) continue;
+      if (auto taken = introductions_.take_early(); !taken) continue;
     } else {
       static_cast<VerbsEndpoint*>(who)->check_life();
     }
@@ -139,8 +139,8 @@ void VerbsTransport::look_around() {
   if (Clock::now() - looked_around_ < k_look_around_every) return;
   looked_around_ = Clock::now();
   for (auto* endpoint : endpoints_) endpoint->check_life();
-  if (acceptor_ && acceptor_->pending() > 0)
-    if (auto taken = take_early(); !taken) return;
+  if (introductions_.listening() && introductions_.pending() > 0)
+    if (auto taken = introductions_.take_early(); !taken) return;
 }
 
 void VerbsTransport::take_events() {

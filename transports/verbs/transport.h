@@ -1,20 +1,17 @@
 // Pipes over RDMA: reliable queue pairs of libibverbs, on InfiniBand or RoCE. Owned by its rank, on the rank's one
 // thread.
 //
-// Two ranks meet as over tcp: the lower connects a socket to the higher, both prove the job's secret (handshake.h), the
-// lower introduces its queue pair in its hello, the higher answers with its own (or why not), and the lower says when
-// it is ready. The socket stays open as the pipe's side channel. Each transport uses one device, chosen by options.h
-// and device.h; completions are
-// found by polling; a wait that may sleep asks the device to be woken by the next one.
+// Two ranks introduce their queue pairs to each other over a socket that stays open as the pipe's side channel
+// (transports/introductions.h). Each transport uses one device, chosen by options.h and device.h; completions are found
+// by polling; a wait that may sleep asks the device to be woken by the next one.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "transports/base/fd.h"
-#include "transports/handshake.h"
+#include "transports/introductions.h"
 #include "transports/settings.h"
 #include "transports/verbs/endpoint.h"
 
@@ -48,19 +45,9 @@ class VerbsTransport final : public Transport {
   [[nodiscard]] std::string_view port_note() const { return port_note_; }
 
  private:
-  struct Early {  // proven, and not yet asked for
-    Introduction introduction;
-    Fd fd;
-  };
   struct Opening;
 
   VerbsTransport(const Settings& settings, std::unique_ptr<Device> device, Fd epoll);
-  [[nodiscard]] Result<void> take_early();
-  [[nodiscard]] Result<void> start(Opening& opening);
-  [[nodiscard]] Result<void> advance(Opening& opening);
-  [[nodiscard]] Result<void> advance_lower(Opening& opening);
-  [[nodiscard]] Result<void> advance_higher(Opening& opening);
-  [[nodiscard]] Result<void> agree(Opening& opening, std::span<const std::byte> introduction) const;
   void ask(Seconds at_most);
   void look_around();
 
@@ -69,8 +56,7 @@ class VerbsTransport final : public Transport {
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;
-  std::optional<Acceptor> acceptor_;
-  std::vector<Early> early_;
+  Introductions introductions_{"verbs transport", Introduction::k_most_bytes};
   std::vector<VerbsEndpoint*> endpoints_;
   std::string_view port_note_;
   unsigned idle_ = 0;
