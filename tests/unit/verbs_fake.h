@@ -50,7 +50,8 @@ class FakeVerbs final : public verbs::Calls {
   int lost_addresses = 0;  // so many times the kernel gets no answer when it asks for a peer's hardware address
   // What went over the wire.
   std::size_t writes = 0, in_line = 0, largest_write = 0, asked = 0;
-  std::string broken_rule;  // the first one
+  std::map<std::string, int> pairs_made;  // by device
+  std::string broken_rule;                // the first one
 
   void happen(ibv_event_type type, int port) {
     ibv_async_event event{};
@@ -66,12 +67,22 @@ class FakeVerbs final : public verbs::Calls {
     return 0;
   }
   ibv_context* open_device(const std::string& name) override {
-    for (const auto& one : machine.names)
-      if (one == name) return new ibv_context{};
+    for (const auto& one : machine.names) {
+      if (one != name) continue;
+      const std::lock_guard lock(mutex_);
+      auto* const context = new ibv_context{};
+      opened_[context].name = name;
+      opened_[context].events = Fd(::dup(event_read_.get()));
+      return context;
+    }
     errno = ENODEV;
     return nullptr;
   }
-  void close_device(ibv_context* context) override { delete context; }
+  void close_device(ibv_context* context) override {
+    const std::lock_guard lock(mutex_);
+    opened_.erase(context);
+    delete context;
+  }
   int query_device(ibv_context*, ibv_device_attr& attributes) override {
     attributes.phys_port_cnt = static_cast<std::uint8_t>(machine.ports.size());
     attributes.max_qp = 100;
@@ -125,6 +136,7 @@ class FakeVerbs final : public verbs::Calls {
       return nullptr;
     }
     auto* const pair = new Pair;
+    ++pairs_made[opened_[domain->context].name];
     pair->qp.pd = domain;
     pair->qp.qp_num = next_++;
     pair->qp.state = IBV_QPS_RESET;
@@ -162,7 +174,7 @@ class FakeVerbs final : public verbs::Calls {
     if ((request.send_flags & IBV_SEND_INLINE) != 0) {
       ++in_line;
       if (bytes > machine.inline_bytes) broken("more in line than the device takes");
-    } else if (bytes > 0 && !covers(request.sg_list->lkey, request.sg_list->addr, bytes)) {
+    } else if (bytes > 0 && !covers(qp->pd, request.sg_list->lkey, request.sg_list->addr, bytes)) {
       return complete(*pair, request.wr_id, IBV_WC_LOC_PROT_ERR), 0;
     }
     if (writes_until_failure == 0) return complete(*pair, request.wr_id, failure), 0;
@@ -170,7 +182,7 @@ class FakeVerbs final : public verbs::Calls {
     const auto peer = pairs_.find(pair->peer);
     if (peer == pairs_.end()) return complete(*pair, request.wr_id, IBV_WC_RETRY_EXC_ERR), 0;
     if (bytes > machine.ports.front().largest_message) return complete(*pair, request.wr_id, IBV_WC_LOC_LEN_ERR), 0;
-    if (!covers(request.wr.rdma.rkey, request.wr.rdma.remote_addr, bytes))
+    if (!covers(peer->second->qp.pd, request.wr.rdma.rkey, request.wr.rdma.remote_addr, bytes))
       return complete(*pair, request.wr_id, IBV_WC_REM_ACCESS_ERR), 0;
     if (bytes > 0)
       std::memcpy(reinterpret_cast<void*>(request.wr.rdma.remote_addr),
@@ -231,7 +243,7 @@ class FakeVerbs final : public verbs::Calls {
   int ask_notification(ibv_cq*) override { return 0; }  // nobody sleeps here
   void take_notifications(ibv_comp_channel*) override {}
 
-  int event_fd(ibv_context*) override { return event_read_.get(); }
+  int event_fd(ibv_context* context) override { return opened_[context].events.get(); }
   bool take_event(ibv_context*, ibv_async_event& event) override {
     const std::lock_guard lock(mutex_);
     if (events_.empty()) return false;
@@ -266,10 +278,10 @@ class FakeVerbs final : public verbs::Calls {
   void broken(const char* rule) {
     if (broken_rule.empty()) broken_rule = rule;
   }
-  [[nodiscard]] bool covers(std::uint32_t key, std::uint64_t address, std::size_t bytes) const {
+  [[nodiscard]] bool covers(const ibv_pd* domain, std::uint32_t key, std::uint64_t address, std::size_t bytes) const {
     if (bytes == 0) return true;
     const auto found = regions_.find(key);
-    if (found == regions_.end()) return false;
+    if (found == regions_.end() || found->second->pd != domain) return false;
     const auto begin = reinterpret_cast<std::uint64_t>(found->second->addr);
     return address >= begin && bytes <= found->second->length && address - begin <= found->second->length - bytes;
   }
@@ -289,6 +301,11 @@ class FakeVerbs final : public verbs::Calls {
   Fd event_read_, event_write_;
   std::uint32_t next_ = 16;
   std::size_t registered_ = 0;
+  struct Opened {
+    std::string name;
+    Fd events;
+  };
+  std::map<ibv_context*, Opened> opened_;
   std::map<std::uint32_t, ibv_mr*> regions_;
   std::map<std::uint32_t, Pair*> pairs_;
   std::map<int, Fd> channel_ends_;

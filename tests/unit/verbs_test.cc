@@ -28,7 +28,7 @@ TEST(VerbsOptions, AreReadAndMistakesNamed) {
   EXPECT_EQ(options->timeout, 18);
   EXPECT_EQ(options->traffic_class, 106);
   EXPECT_TRUE(parse_options(""));
-  for (const auto& [text, words] : {std::pair{"colour=3", "no setting 'colour'; it has device, port"},
+  for (const auto& [text, words] : {std::pair{"colour=3", "no setting 'colour'; it has device, rails, port"},
                                     {"timeout=32", "timeout is a whole number from 1 to 31, not '32'"},
                                     {"timeout=", "not ''"},
                                     {"gid=x", "not 'x'"},
@@ -107,10 +107,15 @@ std::unique_ptr<FakeVerbs> fake() {
   return calls;
 }
 
+Result<std::unique_ptr<Device>> first_of(Result<std::vector<std::unique_ptr<Device>>> all) {
+  if (!all) return tl::unexpected<Error>(std::move(all).error());
+  return std::move(all->front());
+}
+
 TEST(VerbsDevice, IsTakenInTurnAndRefusedWithAReason) {
   const auto calls = fake();
   const auto open = [&](const char* text, int rank = 0) {
-    return Device::open(*calls, parse_options(text).value(), rank, "127.0.0.1");
+    return first_of(Device::open_all(*calls, parse_options(text).value(), rank, "127.0.0.1"));
   };
   EXPECT_EQ((*open("", 0))->name(), "fake0");
   EXPECT_EQ((*open("", 3))->name(), "fake1");
@@ -125,6 +130,7 @@ TEST(VerbsDevice, IsTakenInTurnAndRefusedWithAReason) {
     EXPECT_THAT(device.error().message, HasSubstr(words));
   };
   refused("device=fake7", Code::bad_usage, "no RDMA device 'fake7'; there is fake0, fake1");
+  refused("rails=3", Code::bad_usage, "3 rails need as many RDMA devices; there are only fake0, fake1");
   refused("port=2", Code::bad_usage, "has no port 2; its last is 1");
   calls->machine.ports[0].mtu = IBV_MTU_1024;
   refused("mtu=4096", Code::bad_usage, "more than the 1024");
@@ -139,7 +145,7 @@ TEST(VerbsDevice, IsTakenInTurnAndRefusedWithAReason) {
 TEST(VerbsDevice, SaysWhatToDoAboutLockedMemory) {
   const auto calls = fake();
   calls->machine.memory = 100;
-  auto device = Device::open(*calls, {}, 0, "127.0.0.1");
+  auto device = first_of(Device::open_all(*calls, {}, 0, "127.0.0.1"));
   ASSERT_TRUE(device);
   std::vector<std::byte> memory(200);
   rlimit before{};
@@ -156,7 +162,7 @@ TEST(VerbsDevice, SaysWhatToDoAboutLockedMemory) {
 
 // Two ranks in one process, over the fake.
 struct TwoRanks {
-  explicit TwoRanks(FakeVerbs& calls, const Settings& like = {}) {
+  explicit TwoRanks(FakeVerbs& calls, const Settings& like = {}, int lane = 0) {
     Address addresses[2];
     for (int rank : {0, 1}) {
       Settings settings = like;
@@ -168,8 +174,8 @@ struct TwoRanks {
       transports[rank] = std::move(*made);
       addresses[rank] = transports[rank]->listen().value();
     }
-    std::thread other([&] { connect(1, {0, 0, "host-a", addresses[0]}); });
-    connect(0, {1, 0, "host-b", addresses[1]});
+    std::thread other([&] { connect(1, {0, lane, "host-a", addresses[0]}); });
+    connect(0, {1, lane, "host-b", addresses[1]});
     other.join();
   }
   ~TwoRanks() {
@@ -212,6 +218,26 @@ struct TwoRanks {
   std::unique_ptr<Endpoint> pipes[2];
   std::optional<Error> errors[2];
 };
+
+// Every region has a key on every rail, and each pipe uses those of its own.
+TEST(VerbsPipe, LanesTakeTheRailsInTurn) {
+  for (const int lane : {0, 1, 3}) {
+    const auto calls = fake();
+    {
+      Settings settings;
+      settings.verbs = "rails=2";
+      TwoRanks ranks(*calls, settings, lane);
+      ASSERT_TRUE(ranks.pipes[0] && ranks.pipes[1]);
+      EXPECT_THAT(ranks.transports[0]->describe(),
+                  AllOf(HasSubstr("fake0 port 1"), HasSubstr("fake1 port 1"), HasSubstr("2 rails")));
+      for (const std::size_t bytes : {0, 40, 5000, 300'000}) ASSERT_TRUE(ranks.message(bytes)) << bytes;
+    }
+    EXPECT_EQ(calls->pairs_made[lane % 2 == 0 ? "fake0" : "fake1"], 2);
+    EXPECT_EQ(calls->pairs_made[lane % 2 == 0 ? "fake1" : "fake0"], 0);
+    EXPECT_EQ(calls->broken_rule, "");
+    EXPECT_TRUE(calls->empty());
+  }
+}
 
 TEST(VerbsPipe, SmallMessagesGoInLineLongOnesStraightAndInPiecesTheDeviceTakes) {
   const auto calls = fake();

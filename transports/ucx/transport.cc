@@ -13,8 +13,8 @@
 namespace gradrail::ucx {
 namespace {
 
-// Sockets are asked every so many calls that found nothing to do. A call that did something counts too, if less: UCX may
-// try for ever what a peer's death has made impossible.
+// Sockets are asked every so many calls that found nothing to do. A call that did something counts too, if less: UCX
+// may try for ever what a peer's death has made impossible.
 constexpr unsigned k_ask_every = 1024;
 constexpr unsigned k_idle_counts = 8;
 constexpr Seconds k_look_around_every{1};

@@ -132,8 +132,8 @@ Result<void> Device::any(Calls& calls) {
   return no_active_port(names);
 }
 
-Result<std::unique_ptr<Device>> Device::open(Calls& calls, const Options& options, int rank,
-                                             std::string_view listen_host) {
+Result<std::vector<std::unique_ptr<Device>>> Device::open_all(Calls& calls, const Options& options, int rank,
+                                                              std::string_view listen_host) {
   std::vector<std::string> names;
   const int error = calls.device_names(names);
   if (error != 0 || names.empty()) return fail(Code::unavailable, std::string(k_no_device), Error::k_no_peer, error);
@@ -145,7 +145,21 @@ Result<std::unique_ptr<Device>> Device::open(Calls& calls, const Options& option
     std::copy_if(names.begin(), names.end(), std::back_inserter(usable),
                  [&](const auto& name) { return has_active_port(calls, name); });
   if (usable.empty()) return no_active_port(names);
-  const auto& name = usable[static_cast<std::size_t>(rank) % usable.size()];
+  const auto rails = static_cast<std::size_t>(options.rails);
+  if (rails > usable.size())
+    return fail(Code::bad_usage, fmt::format("{} rails need as many RDMA devices; there {} {}", rails,
+                                             usable.size() == 1 ? "is only" : "are only", listed(usable)));
+  std::vector<std::unique_ptr<Device>> devices;
+  for (std::size_t rail = 0; rail < rails; ++rail) {
+    const auto& name = usable[(static_cast<std::size_t>(rank) * rails + rail) % usable.size()];
+    GRADRAIL_ASSIGN(auto device, open(calls, options, name, listen_host));
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+Result<std::unique_ptr<Device>> Device::open(Calls& calls, const Options& options, const std::string& name,
+                                             std::string_view listen_host) {
   std::unique_ptr<Device> device(new Device(calls, options, name));
   device->context_ = calls.open_device(name);
   if (device->context_ == nullptr)

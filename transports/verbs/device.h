@@ -31,9 +31,10 @@ struct GidChoice {
 
 class Device {
  public:
-  // Errors: unavailable (no device, no active port, no GID), bad_usage (a wish that cannot be), system.
-  [[nodiscard]] static Result<std::unique_ptr<Device>> open(Calls& calls, const Options& options, int rank,
-                                                            std::string_view listen_host);
+  // Those that a rank uses, one a rail: of n devices, rank r takes options.rails ones from the (r x rails)-th on, in a
+  // circle. Errors: unavailable (no device, no active port, no GID), bad_usage (a wish that cannot be), system.
+  [[nodiscard]] static Result<std::vector<std::unique_ptr<Device>>> open_all(Calls& calls, const Options& options,
+                                                                             int rank, std::string_view listen_host);
   // Whether any device has an active port, or why none can be used.
   [[nodiscard]] static Result<void> any(Calls& calls);
   Device(const Device&) = delete;
@@ -56,12 +57,18 @@ class Device {
   // One line for people: what is used, and why.
   [[nodiscard]] std::string describe() const;
 
+  // What happened to the port that explains failures; empty if nothing did.
+  [[nodiscard]] std::string_view port_note() const { return port_note_; }
+  void note_port(std::string_view what) { port_note_ = what; }
+
   // Errors: exhausted with what to do about locked memory, bad_usage, system.
   [[nodiscard]] Result<ibv_mr*> register_memory(void* address, std::size_t bytes) const;
 
  private:
   Device(Calls& calls, Options options, std::string name)
       : calls_(calls), options_(std::move(options)), name_(std::move(name)) {}
+  [[nodiscard]] static Result<std::unique_ptr<Device>> open(Calls& calls, const Options& options,
+                                                            const std::string& name, std::string_view listen_host);
   [[nodiscard]] Result<void> choose(std::string_view listen_host);
 
   Calls& calls_;
@@ -75,6 +82,7 @@ class Device {
   ibv_port_attr port_attributes_{};
   GidChoice gid_;
   ibv_mtu mtu_ = IBV_MTU_1024;
+  std::string_view port_note_;
 };
 
 }  // namespace gradrail::verbs

@@ -19,15 +19,12 @@ constexpr Seconds k_drain{2};
 
 }  // namespace
 
-VerbsRegion::~VerbsRegion() {
-  if (memory_ != nullptr) device_.calls().dereg_mr(memory_);
-}
-
-VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::unique_ptr<QueuePair> pair,
+VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::size_t rail, std::unique_ptr<QueuePair> pair,
                              const Introduction& own, const Introduction& other, Fd lifeline)
     : Endpoint(peer.rank, peer.lane),
       owner_(owner),
       who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
+      rail_(rail),
       pair_(std::move(pair)),
       other_(other),
       ring_bytes_(own.ring_bytes),
@@ -35,7 +32,7 @@ VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::uniqu
       part_bytes_(own.part_bytes),
       lifeline_(std::move(lifeline)) {
   if (pair_->inline_bytes() < sizeof(Advert)) {
-    auto registered = owner_.device().register_memory(notes_.get(), sizeof(Notes));
+    auto registered = pair_->device().register_memory(notes_.get(), sizeof(Notes));
     if (registered) {
       notes_region_ = *registered;
     } else {
@@ -48,8 +45,9 @@ VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::uniqu
 VerbsEndpoint::~VerbsEndpoint() {
   if (!failure_) drain();
   owner_.leave(*this);
+  Calls& calls = device().calls();
   pair_.reset();
-  if (notes_region_ != nullptr) owner_.device().calls().dereg_mr(notes_region_);
+  if (notes_region_ != nullptr) calls.dereg_mr(notes_region_);
 }
 
 // A send that went in line completes before the peer has it, and a queue pair that is destroyed sends nothing again.
@@ -88,16 +86,16 @@ void VerbsEndpoint::broke(const ibv_wc& completion) {
     return break_off(Code::peer_gone, fmt::format("{} is gone: it closed the connection", who_));
   owner_.take_events();
   if (failure_) return;
-  const auto& options = owner_.device().options();
+  const auto& options = device().options();
   auto cause = cause_of(copy.status, copy.vendor_err,
-                        {who_, owner_.device().where(), options.timeout, options.retry, owner_.port_note()});
+                        {who_, device().where(), options.timeout, options.retry, device().port_note()});
   break_off(cause.code, std::move(cause.message));
 }
 
 void VerbsEndpoint::on_event(ibv_event_type event) {
   const auto meaning = meaning_of(event);
   if (!meaning.fatal) return;
-  break_off(Code::system, fmt::format("{}, from {}: {} (event {}: {})", who_, owner_.device().where(), meaning.says,
+  break_off(Code::system, fmt::format("{}, from {}: {} (event {}: {})", who_, device().where(), meaning.says,
                                       static_cast<int>(event), name_of(event)));
 }
 

@@ -15,6 +15,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "transports/base/fd.h"
 #include "transports/base/pages.h"
@@ -26,27 +27,32 @@ namespace gradrail::verbs {
 
 class VerbsTransport;
 
+struct Deregister {
+  Calls* calls = nullptr;
+  void operator()(ibv_mr* memory) const { calls->dereg_mr(memory); }
+};
+using Registered = std::unique_ptr<ibv_mr, Deregister>;
+
+// Registered with every rail.
 class VerbsRegion final : public Region {
  public:
-  // `pages`: the memory, if it is the region's own. `memory` may be null for no bytes.
-  VerbsRegion(const Transport& owner, Device& device, Buffer buffer, ibv_mr* memory, Pages pages = {})
-      : Region(owner, buffer, true), device_(device), pages_(std::move(pages)), memory_(memory) {}
-  ~VerbsRegion() override;
+  // `pages`: the memory, if it is the region's own. `memory`: one a rail; none for no bytes.
+  VerbsRegion(const Transport& owner, Buffer buffer, std::vector<Registered> memory, Pages pages)
+      : Region(owner, buffer, true), pages_(std::move(pages)), memory_(std::move(memory)) {}
 
-  [[nodiscard]] std::uint32_t local_key() const { return memory_ != nullptr ? memory_->lkey : 0; }
-  [[nodiscard]] std::uint32_t remote_key() const { return memory_ != nullptr ? memory_->rkey : 0; }
+  [[nodiscard]] std::uint32_t local_key(std::size_t rail) const { return memory_.empty() ? 0 : memory_[rail]->lkey; }
+  [[nodiscard]] std::uint32_t remote_key(std::size_t rail) const { return memory_.empty() ? 0 : memory_[rail]->rkey; }
 
  private:
-  Device& device_;
-  Pages pages_;
-  ibv_mr* memory_;
+  Pages pages_;  // goes last
+  std::vector<Registered> memory_;
 };
 
 class VerbsEndpoint final : public Endpoint {
  public:
-  // The queue pair is connected; `own` and `other` are what the two ends said of themselves.
-  VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::unique_ptr<QueuePair> pair, const Introduction& own,
-                const Introduction& other, Fd lifeline);
+  // The queue pair is connected, over the `rail`-th device; `own` and `other` are what the two ends said of themselves.
+  VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::size_t rail, std::unique_ptr<QueuePair> pair,
+                const Introduction& own, const Introduction& other, Fd lifeline);
   ~VerbsEndpoint() override;
 
   Result<void> send(Slice source) override;
@@ -67,6 +73,7 @@ class VerbsEndpoint final : public Endpoint {
   void check_life();
   void on_event(ibv_event_type event);
   [[nodiscard]] const ibv_qp* queue_pair() const { return pair_->id(); }
+  [[nodiscard]] const Device& device() const { return pair_->device(); }
   [[nodiscard]] int lifeline() const { return lifeline_.get(); }
 
  private:
@@ -120,6 +127,7 @@ class VerbsEndpoint final : public Endpoint {
 
   VerbsTransport& owner_;
   std::string who_;  // "rank 3 on host b"
+  std::size_t rail_;
   std::unique_ptr<QueuePair> pair_;
   Introduction other_;
   std::size_t ring_bytes_;  // of this side's ring

@@ -14,10 +14,11 @@
 namespace gradrail::verbs {
 
 struct VerbsTransport::Opening final : Conversation {
-  Opening(const VerbsTransport& transport, const Peer& to) : owner(transport), peer(to) {}
+  Opening(const VerbsTransport& transport, const Peer& to)
+      : owner(transport), peer(to), rail(static_cast<std::size_t>(to.lane) % owner.devices_.size()) {}
 
   Result<Bytes> introduce() override {
-    GRADRAIL_ASSIGN(pair, QueuePair::make(*owner.device_, owner.ring_bytes_));
+    GRADRAIL_ASSIGN(pair, QueuePair::make(*owner.devices_[rail], owner.ring_bytes_));
     own = {};
     own.rank = owner.settings_.rank;
     own.lane = peer.lane;
@@ -42,6 +43,7 @@ struct VerbsTransport::Opening final : Conversation {
 
   const VerbsTransport& owner;
   const Peer& peer;
+  std::size_t rail;
   std::unique_ptr<QueuePair> pair;
   Introduction own, other;
 };
@@ -64,8 +66,8 @@ Result<std::vector<std::unique_ptr<Endpoint>>> VerbsTransport::connect(std::span
   std::vector<std::unique_ptr<Endpoint>> endpoints;
   for (std::size_t i = 0; i < peers.size(); ++i) {
     auto& one = openings[i];
-    endpoints.push_back(std::make_unique<VerbsEndpoint>(*this, peers[i], std::move(one.pair), one.own, one.other,
-                                                        std::move(channels[i])));
+    endpoints.push_back(std::make_unique<VerbsEndpoint>(*this, peers[i], one.rail, std::move(one.pair), one.own,
+                                                        one.other, std::move(channels[i])));
   }
   return endpoints;
 }

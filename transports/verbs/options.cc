@@ -15,6 +15,7 @@ struct Number {
   int least, most;
 };
 constexpr std::array k_numbers{
+    Number{"rails", &Options::rails, 1, 16},
     Number{"port", &Options::port, 1, 255},
     Number{"gid", &Options::gid_index, 0, 65535},
     Number{"mtu", &Options::mtu, 256, 4096},

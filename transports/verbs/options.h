@@ -12,7 +12,8 @@
 namespace gradrail::verbs {
 
 struct Options {
-  std::vector<std::string> devices;  // rank r takes the r-th in turn; empty: all that have an active port
+  std::vector<std::string> devices;  // ranks take them in turn; empty: all that have an active port
+  int rails = 1;                     // so many for each rank, which its pipes (lanes) take in turn
   int port = 0;                      // 0: the first active one
   int gid_index = -1;                // -1: chosen, see device.h
   int mtu = 0;                       // bytes of the path MTU; 0: the port's

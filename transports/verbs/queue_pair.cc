@@ -82,7 +82,7 @@ Result<void> QueuePair::create_pair() {
       return fail(
           error == ENOMEM ? Code::exhausted : Code::system,
           fmt::format("{} gave no queue pair ({}); it has {} in all, and each pipe takes one with {} sends and {} "
-                      "receives",
+                      "receives: use fewer lanes, fewer ranks a device, or more devices",
                       device_.where(), std::strerror(error), most, k_sends, k_receives),
           Error::k_no_peer, error);
     }

@@ -32,6 +32,7 @@ class QueuePair {
   [[nodiscard]] std::size_t inline_bytes() const { return inline_bytes_; }
   [[nodiscard]] std::size_t largest_write() const { return largest_write_; }
   [[nodiscard]] const ibv_qp* id() const { return pair_; }
+  [[nodiscard]] Device& device() const { return device_; }
 
   struct Write {
     const void* from = nullptr;

@@ -28,7 +28,7 @@ Result<void> VerbsEndpoint::recv(Slice destination) {
   if (failure_ || !destination.within(owner_)) [[unlikely]]
     return refuse(destination);
   return post(Recv{destination.data(), destination.size,
-                   static_cast<const VerbsRegion*>(destination.region)->remote_key(), false});
+                   static_cast<const VerbsRegion*>(destination.region)->remote_key(rail_), false});
 }
 
 Result<void> VerbsEndpoint::recv_in_place(std::size_t bytes) {

@@ -27,7 +27,7 @@ Result<void> VerbsEndpoint::send(Slice source) {
       return fail(Code::exhausted, fmt::format("{} sends to {} are outstanding already", k_depth, who_), peer());
   }
   sends_[sends_posted_++ % k_depth] = {source.data(), source.size,
-                                       static_cast<const VerbsRegion*>(source.region)->local_key(), 0};
+                                       static_cast<const VerbsRegion*>(source.region)->local_key(rail_), 0};
   if (sends_issued_ + 1 == sends_posted_) transmit();
   if (sends_done_ < sends_issued_) settle();
   return {};
@@ -37,8 +37,8 @@ Result<void> VerbsEndpoint::send(Slice source) {
 bool VerbsEndpoint::post(const QueuePair::Write& write) {
   const int error = pair_->write(write);
   if (error == 0) return true;
-  break_off(Code::system, fmt::format("{}, from {}: posting a write failed: {}", who_, owner_.device().where(),
-                                      std::strerror(error)));
+  break_off(Code::system,
+            fmt::format("{}, from {}: posting a write failed: {}", who_, device().where(), std::strerror(error)));
   return false;
 }
 

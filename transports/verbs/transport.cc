@@ -22,9 +22,9 @@ constexpr int k_events = 64;
 
 }  // namespace
 
-VerbsTransport::VerbsTransport(const Settings& settings, std::unique_ptr<Device> device, Fd epoll)
+VerbsTransport::VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll)
     : settings_(settings),
-      device_(std::move(device)),
+      devices_(std::move(devices)),
       epoll_(std::move(epoll)),
       ring_bytes_(settings.slot_bytes * settings.slots),
       eager_bytes_(std::min(settings.slot_bytes, k_most_eager_bytes)) {}
@@ -43,18 +43,19 @@ Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings
                 fmt::format("{} slots of {} bytes are not possible with verbs; at least {}, of a multiple of {} bytes, "
                             "and {} MiB in all are",
                             settings.slots, settings.slot_bytes, k_least_slots, k_grain, k_most_ring_bytes >> 20));
-  GRADRAIL_ASSIGN(auto device, Device::open(calls, options, settings.rank, settings.listen_host));
+  GRADRAIL_ASSIGN(auto devices, Device::open_all(calls, options, settings.rank, settings.listen_host));
   Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return fail_errno("making an epoll set", errno);
-  for (const auto& [fd, who] : {std::pair<int, void*>{calls.event_fd(device->context()), device.get()},
-                                {calls.channel_fd(device->channel()), device->channel()}}) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.ptr = who;
-    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
-      return fail_errno("watching the device's events", errno);
-  }
-  return std::unique_ptr<Transport>(new VerbsTransport(settings, std::move(device), std::move(epoll)));
+  for (const auto& device : devices)
+    for (const auto& [fd, who] : {std::pair<int, void*>{calls.event_fd(device->context()), device.get()},
+                                  {calls.channel_fd(device->channel()), device->channel()}}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      event.data.ptr = who;
+      if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+        return fail_errno("watching the device's events", errno);
+    }
+  return std::unique_ptr<Transport>(new VerbsTransport(settings, std::move(devices), std::move(epoll)));
 }
 
 VerbsTransport::~VerbsTransport() { GRADRAIL_CHECK(endpoints_.empty()); }
@@ -64,24 +65,32 @@ const Traits& VerbsTransport::traits() const {
   return k_traits;
 }
 
+std::string VerbsTransport::describe() const {
+  std::string out;
+  for (const auto& device : devices_) out += fmt::format("{}{}", out.empty() ? "" : " | ", device->describe());
+  if (devices_.size() > 1) out += fmt::format(" ({} rails; lanes take turns)", devices_.size());
+  return out;
+}
+
+Result<std::unique_ptr<Region>> VerbsTransport::region_of(Buffer buffer, Pages pages) {
+  std::vector<Registered> memory;
+  for (std::size_t rail = 0; rail < devices_.size() && buffer.size > 0; ++rail) {
+    GRADRAIL_ASSIGN(ibv_mr* const one, devices_[rail]->register_memory(buffer.data, buffer.size));
+    memory.push_back(Registered(one, Deregister{&devices_[rail]->calls()}));
+  }
+  return std::make_unique<VerbsRegion>(*this, buffer, std::move(memory), std::move(pages));
+}
+
 Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
   if (buffer.space != Space::host)
     return fail(Code::unsupported, "verbs moves host memory only so far; copy device memory to the host first");
-  ibv_mr* memory = nullptr;
-  if (buffer.size > 0) {
-    GRADRAIL_ASSIGN(memory, device_->register_memory(buffer.data, buffer.size));
-  }
-  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory);
+  return region_of(buffer, {});
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
   GRADRAIL_ASSIGN(auto pages, Pages::map(bytes));
   const Buffer buffer{pages.data(), bytes};
-  ibv_mr* memory = nullptr;
-  if (bytes > 0) {
-    GRADRAIL_ASSIGN(memory, device_->register_memory(buffer.data, bytes));
-  }
-  return std::make_unique<VerbsRegion>(*this, *device_, buffer, memory, std::move(pages));
+  return region_of(buffer, std::move(pages));
 }
 
 void VerbsTransport::enter(VerbsEndpoint& endpoint) {
@@ -121,10 +130,11 @@ void VerbsTransport::ask(Seconds at_most) {
   const int count = wait_for_events(epoll_.get(), events, at_most);
   for (int i = 0; i < count; ++i) {
     void* const who = events[static_cast<std::size_t>(i)].data.ptr;
-    if (who == device_.get()) {
-      take_events();
-    } else if (who == device_->channel()) {
-      device_->calls().take_notifications(device_->channel());
+    const auto of = std::find_if(devices_.begin(), devices_.end(),
+                                 [who](const auto& device) { return who == device.get() || who == device->channel(); });
+    if (of != devices_.end()) {
+      if (who == of->get()) take_events(**of);
+      if (who == (*of)->channel()) (*of)->calls().take_notifications((*of)->channel());
     } else if (who == this) {
       // Somebody knocks while traffic flows. What fails here fails again, and is told, in connect().
       if (auto taken = introductions_.take_early(); !taken) continue;
@@ -144,20 +154,25 @@ void VerbsTransport::look_around() {
 }
 
 void VerbsTransport::take_events() {
+  for (const auto& device : devices_) take_events(*device);
+}
+
+void VerbsTransport::take_events(Device& device) {
   ibv_async_event event{};
-  while (device_->calls().take_event(device_->context(), event)) {
+  while (device.calls().take_event(device.context(), event)) {
     const auto meaning = meaning_of(event.event_type);
     switch (meaning.reach) {
       case Reach::nothing: break;
       case Reach::port:
-        if (event.element.port_num == device_->port()) port_note_ = meaning.says;
+        if (event.element.port_num == device.port()) device.note_port(meaning.says);
         break;
       case Reach::pair:
         for (auto* endpoint : endpoints_)
           if (endpoint->queue_pair() == event.element.qp) endpoint->on_event(event.event_type);
         break;
       case Reach::device:
-        for (auto* endpoint : endpoints_) endpoint->on_event(event.event_type);
+        for (auto* endpoint : endpoints_)
+          if (&endpoint->device() == &device) endpoint->on_event(event.event_type);
         break;
     }
   }

@@ -2,8 +2,9 @@
 // thread.
 //
 // Two ranks introduce their queue pairs to each other over a socket that stays open as the pipe's side channel
-// (transports/introductions.h). Each transport uses one device, chosen by options.h and device.h; completions are found
-// by polling; a wait that may sleep asks the device to be woken by the next one.
+// (transports/introductions.h). Each transport uses one device, or several as rails that its pipes take in turn, by
+// their lanes; options.h and device.h choose them. Completions are found by polling; a wait that may sleep asks the
+// device to be woken by the next one.
 #pragma once
 
 #include <memory>
@@ -26,7 +27,7 @@ class VerbsTransport final : public Transport {
   ~VerbsTransport() override;
 
   [[nodiscard]] const Traits& traits() const override;
-  [[nodiscard]] std::string describe() const override { return device_->describe(); }
+  [[nodiscard]] std::string describe() const override;
   [[nodiscard]] Result<Address> listen() override;
   [[nodiscard]] Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers,
                                                                        Deadline deadline) override;
@@ -38,27 +39,25 @@ class VerbsTransport final : public Transport {
   // For endpoints.
   void enter(VerbsEndpoint& endpoint);
   void leave(VerbsEndpoint& endpoint);
-  [[nodiscard]] Device& device() const { return *device_; }
-  // Takes what the device has to say, and tells the endpoints that it concerns.
+  // Takes what the devices have to say, and tells the endpoints that it concerns.
   void take_events();
-  // What happened to the port that explains failures; empty if nothing did.
-  [[nodiscard]] std::string_view port_note() const { return port_note_; }
 
  private:
   struct Opening;
 
-  VerbsTransport(const Settings& settings, std::unique_ptr<Device> device, Fd epoll);
+  VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll);
+  [[nodiscard]] Result<std::unique_ptr<Region>> region_of(Buffer buffer, Pages pages);
+  void take_events(Device& device);
   void ask(Seconds at_most);
   void look_around();
 
   Settings settings_;
-  std::unique_ptr<Device> device_;
+  std::vector<std::unique_ptr<Device>> devices_;  // the rails
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;
   Introductions introductions_{"verbs transport", Introduction::k_most_bytes};
   std::vector<VerbsEndpoint*> endpoints_;
-  std::string_view port_note_;
   unsigned idle_ = 0;
   Clock::time_point looked_around_ = Clock::now();
 };
