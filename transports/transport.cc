@@ -11,6 +11,7 @@ std::string_view to_string(Path path) {
     case Path::zero_copy: return "zero-copy";
     case Path::socket: return "socket";
     case Path::library: return "library";
+    case Path::attached: return "attached";
   }
   return "unknown";
 }

@@ -39,8 +39,9 @@ enum class Path : std::uint8_t {
   zero_copy,  // straight between registered buffers
   socket,     // through the kernel's socket buffers
   library,    // as a library chose that does not tell: see Transport::describe()
+  attached,   // read by the receiver from the sender's plain memory, through the kernel
 };
-inline constexpr std::size_t k_paths = 5;
+inline constexpr std::size_t k_paths = 6;
 [[nodiscard]] std::string_view to_string(Path path);
 
 using Traffic = std::array<std::uint64_t, k_paths>;  // payload bytes sent, by Path
@@ -50,8 +51,8 @@ struct Traits {
   bool same_host_only = false;    // peers must share this host's memory
   bool writes_in_place = false;   // send_in_place() is supported
   bool allocates_direct = false;  // allocate() gives memory with direct() == true
-  // A send from memory that is not direct() is copied out of it as far as the pipe has room, whatever the peer does,
-  // and departed() tells how far.
+  // send_copied() copies out of memory that is not direct() as far as the pipe has room, whatever the peer does, and
+  // departed() tells how far.
   bool copies_out = false;
   std::size_t depth = 0;  // sends, and receives, that may be outstanding on one endpoint
 };
@@ -80,6 +81,9 @@ class Endpoint {
   // Errors: exhausted beyond traits().depth (nothing was posted), bad_usage for a slice that is not a registered
   // region of this transport, or the endpoint's failure.
   [[nodiscard]] virtual Result<void> send(Slice source) = 0;
+  // The same, but never by way of the peer's reading the source itself, if that is not direct(): see departed(). Only
+  // where traits().copies_out.
+  [[nodiscard]] virtual Result<void> send_copied(Slice source) { return send(source); }
   // Posts a receive into memory. Errors as send.
   [[nodiscard]] virtual Result<void> recv(Slice destination) = 0;
 
@@ -101,11 +105,14 @@ class Endpoint {
   virtual void commit(std::size_t bytes);
 
   // Bytes of the `send`-th send posted (from 1), of `bytes` in all, that were copied out of its source, which may
-  // change there. Before it completes that is 0, but where traits().copies_out.
+  // change there. Before it completes that is 0, but for a send_copied().
   [[nodiscard]] virtual std::size_t departed(std::uint64_t send, std::size_t bytes) const {
     return sends_done_ >= send ? bytes : 0;
   }
 
+  // A send() of at least so many bytes from memory that is not direct() is read there by the peer: it costs nothing on
+  // the way out, and completes when the peer has read it.
+  [[nodiscard]] std::size_t attached_from() const { return attached_from_; }
   [[nodiscard]] std::uint64_t sends_done() const { return sends_done_; }
   [[nodiscard]] std::uint64_t recvs_done() const { return recvs_done_; }
   [[nodiscard]] const Error* failure() const { return failure_ ? &*failure_ : nullptr; }
@@ -114,6 +121,7 @@ class Endpoint {
   [[nodiscard]] int lane() const { return lane_; }
 
  protected:
+  std::size_t attached_from_ = SIZE_MAX;
   std::uint64_t sends_done_ = 0;
   std::uint64_t recvs_done_ = 0;
   Traffic traffic_{};

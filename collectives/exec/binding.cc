@@ -168,7 +168,13 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
 
   const auto channel_of = [&](const Step& step) { return channel({step.peer, step.lane}); };
   Fusing fusing;
-  fusing.in_place = [&](const Step& step) { return channel_of(step)->writes_in_place; };
+  fusing.in_place = [&](const Step& step) {
+    const Channel& channel_to = *channel_of(step);
+    // What the peer reads in our memory anyhow needs no copy of its own.
+    const bool attached =
+        step.from.store != Store::scratch && !options.direct_out && layout.bytes(step) >= channel_to.attached_from;
+    return channel_to.writes_in_place && !attached;
+  };
   fusing.direct_out = options.direct_out;
   std::vector<std::vector<std::int32_t>> by_lane(bound.lanes.size());
   for (std::size_t i = 0; i < program.steps.size(); ++i)

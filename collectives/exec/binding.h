@@ -5,9 +5,10 @@
 // run become one stream: block by block, while it is in cache, all inputs are combined straight from where they arrived
 // and written to the result and into the outgoing messages. A lone recv_reduce is a stream without outputs.
 //
-// What is sent is fused only where that saves traffic. From plain memory it always does: the bytes must be copied out
-// of it anyhow. From memory that peers reach themselves it costs a write for nothing, unless they want the bytes in
-// memory of their own that we reach: which is when a sum goes back to just those who gave to it.
+// What is sent is fused only where that saves traffic. From plain memory it does where the bytes must be copied out of
+// it anyhow, not where the peer will read them there (Endpoint::attached_from()). From memory that peers reach
+// themselves it costs a write for nothing, unless they want the bytes in memory of their own that we reach: which is
+// when a sum goes back to just those who gave to it.
 //
 // Two ranks that each send all they have and add what they get, in place, need scratch where the peer reads our memory
 // itself: neither may write what the other has not read. Where what is sent is copied out first, they need none: the

@@ -16,10 +16,11 @@ struct Channel {
   std::size_t depth = 0;  // outstanding posts the endpoint takes, in each direction
   bool writes_in_place = false;
   bool copies_out = false;
-  std::uint64_t sends = 0;         // posted
-  std::uint64_t recvs = 0;         // posted
-  std::uint64_t streams = 0;       // in-place sends posted
-  std::uint64_t streams_done = 0;  // in-place sends wholly written
+  std::size_t attached_from = SIZE_MAX;  // Endpoint::attached_from()
+  std::uint64_t sends = 0;               // posted
+  std::uint64_t recvs = 0;               // posted
+  std::uint64_t streams = 0;             // in-place sends posted
+  std::uint64_t streams_done = 0;        // in-place sends wholly written
 
   [[nodiscard]] bool idle() const { return sends == endpoint->sends_done() && recvs == endpoint->recvs_done(); }
   [[nodiscard]] bool can_send() const { return sends - endpoint->sends_done() < depth; }

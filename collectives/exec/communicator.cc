@@ -66,6 +66,7 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
       channel->depth = transport.traits().depth;
       channel->writes_in_place = transport.traits().writes_in_place;
       channel->copies_out = transport.traits().copies_out;
+      channel->attached_from = channel->endpoint->attached_from();
       channels_[{peers[i].rank, peers[i].lane}] = std::move(channel);
     }
   }

@@ -135,7 +135,7 @@ inline bool Execution::post(const BoundStep& step) {
       streams_[step.state] = Stream{};
       if (!accepted(from.endpoint->recv_in_place(step.bytes))) return false;
       tickets_[step.channels] = ++from.recvs;
-      if (!accepted(to.endpoint->send(slice(to, step.from_store, step.from, step.bytes)))) return false;
+      if (!accepted(to.endpoint->send_copied(slice(to, step.from_store, step.from, step.bytes)))) return false;
       tickets_[step.channels + 1u] = ++to.sends;
       return true;
     }

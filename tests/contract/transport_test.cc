@@ -166,10 +166,12 @@ void one_message(Job& job, std::size_t bytes, Source source, Destination destina
 }
 
 TEST_P(TransportContract, EverySizeFromAndToEveryKindOfMemory) {
-  Job job(GetParam(), {});
-  ASSERT_TRUE(job.ok());
   const std::size_t slot = Settings{}.slot_bytes;
   const std::size_t ring = slot * Settings{}.slots;
+  JobOptions options;
+  options.settings.ring_bytes = ring;
+  Job job(GetParam(), options);
+  ASSERT_TRUE(job.ok());
   std::vector<Source> sources{Source::plain, Source::direct};
   if (job.transport(0).traits().writes_in_place) sources.push_back(Source::in_place);
   std::uint64_t seed = 1;

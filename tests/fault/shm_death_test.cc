@@ -70,8 +70,9 @@ struct Rank {
 };
 
 // Rank `rank` of two; addresses go through `socket`.
-Rank join(int rank, int socket) {
+Rank join(int rank, int socket, Attach attach) {
   Settings settings;
+  settings.attach = attach;
   settings.rank = rank;
   settings.ranks = 2;
   Rank made{make_transport("shm", settings).value(), {}};
@@ -88,7 +89,7 @@ Rank join(int rank, int socket) {
 class ShmDeath : public ::testing::Test {
  protected:
   // A child process as rank 1 runs `child`, and then sleeps until it is killed; this process is rank 0.
-  void start(const std::function<void(Rank&)>& child) {
+  void start(const std::function<void(Rank&)>& child, Attach attach = Attach::huge_pages) {
     before_ = open_files();
     int sockets[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sockets), 0);
@@ -96,12 +97,12 @@ class ShmDeath : public ::testing::Test {
     ASSERT_GE(pid_, 0);
     if (pid_ == 0) {
       ::close(sockets[0]);
-      auto self = join(1, sockets[1]);
+      auto self = join(1, sockets[1], attach);
       child(self);
       for (;;) ::pause();
     }
     ::close(sockets[1]);
-    self_ = join(0, sockets[0]);
+    self_ = join(0, sockets[0], attach);
     ::close(sockets[0]);
   }
 
@@ -225,6 +226,42 @@ TEST_F(ShmDeath, WhatADeadRankHadSentIsStillReceived) {
   ::close(done[1]);
 }
 
+// A message that was to be read in the memory of a rank that is no more, and one that such a rank was reading in ours.
+TEST_F(ShmDeath, AKilledRankIsNamedWhereItsMemoryWasToBeRead) {
+  constexpr std::size_t k_bytes = 4 << 20;
+  for (const bool in_place : {true, false}) {
+    start(
+        [](Rank& rank) {
+          std::vector<std::byte> memory(k_bytes);
+          auto region = rank.transport->register_memory({memory.data(), memory.size()}).value();
+          auto& endpoint = *rank.endpoints.front();
+          if (!endpoint.send({region.get(), 0, k_bytes}) || !endpoint.send({region.get(), 0, 1})) ::_exit(1);
+          rank.until([&] { return endpoint.failure() != nullptr; }, Seconds(30));
+          ::_exit(1);
+        },
+        Attach::always);
+    auto& endpoint = *self_.endpoints.front();
+    const bool refused = endpoint.attached_from() == SIZE_MAX;
+    std::vector<std::byte> memory(k_bytes);
+    auto region = self_.transport->register_memory({memory.data(), memory.size()}).value();
+    ASSERT_TRUE(endpoint.send({region.get(), 0, k_bytes}));
+    EXPECT_FALSE(self_.until([&] { return endpoint.failure() != nullptr; }, Seconds(0.05)));
+    kill_child();
+    ASSERT_TRUE(in_place ? endpoint.recv_in_place(k_bytes) : endpoint.recv({region.get(), 0, k_bytes}));
+    ASSERT_TRUE(self_.until(
+        [&] { return endpoint.failure() != nullptr || (in_place && !endpoint.readable().empty() && refused); },
+        Seconds(5)));
+    if (refused) {
+      region.reset();
+      self_ = {};
+      GTEST_SKIP() << "this system does not let processes read each other's memory";
+    }
+    expect_named();
+    region.reset();
+    expect_nothing_left();
+  }
+}
+
 TEST_F(ShmDeath, AStoppedRankIsNotTakenForDead) {
   start([](Rank& rank) {
     std::vector<std::byte> memory(8, std::byte{3});
@@ -330,14 +367,12 @@ TEST(ShmHosts, ARankOfAnotherHostIsRefusedWithAdvice) {
                                                      ::testing::HasSubstr("tcp")));
 }
 
-TEST(ShmSettings, ImpossibleSlotsAreRefused) {
-  for (const auto& [bytes, slots] :
-       {std::pair<std::size_t, std::size_t>{0, 8}, {1000, 8}, {4097, 8}, {4096, 0}, {1 << 20, 1 << 20}}) {
+TEST(ShmSettings, ImpossibleRingsAreRefused) {
+  for (const std::size_t bytes : {std::size_t(1), std::size_t(4096), std::size_t(100'000), std::size_t(1) << 33}) {
     Settings settings;
-    settings.slot_bytes = bytes;
-    settings.slots = slots;
+    settings.ring_bytes = bytes;
     const auto made = make_transport("shm", settings);
-    ASSERT_FALSE(made) << bytes << " x " << slots;
+    ASSERT_FALSE(made) << bytes;
     EXPECT_EQ(made.error().code, Code::bad_usage);
   }
 }

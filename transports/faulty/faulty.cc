@@ -30,6 +30,7 @@ class FaultyEndpoint final : public Endpoint {
   ~FaultyEndpoint() override;
 
   Result<void> send(Slice source) override { return post({Operation::Kind::send, source, source.size}); }
+  Result<void> send_copied(Slice source) override { return post({Operation::Kind::send_copied, source, source.size}); }
   Result<void> recv(Slice destination) override { return post({Operation::Kind::recv, destination, destination.size}); }
   Result<void> recv_in_place(std::size_t bytes) override { return post({Operation::Kind::recv_in_place, {}, bytes}); }
   Result<void> send_in_place(std::size_t bytes) override { return post({Operation::Kind::send_in_place, {}, bytes}); }
@@ -56,9 +57,13 @@ class FaultyEndpoint final : public Endpoint {
 
  private:
   struct Operation {
-    enum class Kind : std::uint8_t { send, recv, recv_in_place, send_in_place } kind;
+    enum class Kind : std::uint8_t { send, send_copied, recv, recv_in_place, send_in_place } kind;
     Slice slice;
     std::size_t bytes;
+    [[nodiscard]] bool sends() const {
+      return kind == Kind::send || kind == Kind::send_copied || kind == Kind::send_in_place;
+    }
+    [[nodiscard]] bool has_slice() const { return kind != Kind::recv_in_place && kind != Kind::send_in_place; }
   };
 
   [[nodiscard]] Result<void> post(Operation operation);
@@ -122,21 +127,20 @@ class FaultyTransport final : public Transport {
 
 FaultyEndpoint::FaultyEndpoint(FaultyTransport& owner, std::unique_ptr<Endpoint> inner, FaultScript script)
     : Endpoint(inner->peer(), inner->lane()), owner_(owner), inner_(std::move(inner)), script_(std::move(script)) {
+  attached_from_ = inner_->attached_from();
   owner_.endpoints_.push_back(this);
 }
 
 FaultyEndpoint::~FaultyEndpoint() { std::erase(owner_.endpoints_, this); }
 
 std::size_t FaultyEndpoint::held(bool sends) const {
-  return static_cast<std::size_t>(std::count_if(held_.begin(), held_.end(), [&](const Operation& one) {
-    return sends == (one.kind == Operation::Kind::send || one.kind == Operation::Kind::send_in_place);
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(held_.begin(), held_.end(), [&](const Operation& one) { return sends == one.sends(); }));
 }
 
 Result<void> FaultyEndpoint::post(Operation operation) {
   if (failure_) return tl::unexpected(*failure_);
-  const bool has_slice = operation.kind == Operation::Kind::send || operation.kind == Operation::Kind::recv;
-  if (has_slice) {
+  if (operation.has_slice()) {
     if (!operation.slice.within(owner_))
       return fail(Code::bad_usage, "the slice is not within a region registered with this transport", peer());
     operation.slice.region = &static_cast<const FaultyRegion*>(operation.slice.region)->inner();
@@ -165,7 +169,7 @@ Result<void> FaultyEndpoint::post(Operation operation) {
     }
   }
   if (!held_.empty() || Clock::now() < hold_until_) {
-    const bool sends = operation.kind == Operation::Kind::send || operation.kind == Operation::Kind::send_in_place;
+    const bool sends = operation.sends();
     const std::uint64_t posted = sends ? posted_sends_ - sends_done_ : posted_recvs_ - recvs_done_;
     if (posted + held(sends) >= owner_.traits().depth)
       return fail(Code::exhausted,
@@ -179,12 +183,12 @@ Result<void> FaultyEndpoint::post(Operation operation) {
 Result<void> FaultyEndpoint::pass_on(const Operation& operation) {
   switch (operation.kind) {
     case Operation::Kind::send: GRADRAIL_TRY(inner_->send(operation.slice)); break;
+    case Operation::Kind::send_copied: GRADRAIL_TRY(inner_->send_copied(operation.slice)); break;
     case Operation::Kind::recv: GRADRAIL_TRY(inner_->recv(operation.slice)); break;
     case Operation::Kind::recv_in_place: GRADRAIL_TRY(inner_->recv_in_place(operation.bytes)); break;
     case Operation::Kind::send_in_place: GRADRAIL_TRY(inner_->send_in_place(operation.bytes)); break;
   }
-  const bool sends = operation.kind == Operation::Kind::send || operation.kind == Operation::Kind::send_in_place;
-  ++(sends ? posted_sends_ : posted_recvs_);
+  ++(operation.sends() ? posted_sends_ : posted_recvs_);
   return {};
 }
 

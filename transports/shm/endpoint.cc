@@ -3,12 +3,28 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "transports/shm/lifeline.h"
 #include "transports/shm/transport.h"
 
 namespace gradrail::shm {
+
+// A ring that is written again soon lies in the reader's cache, from where the writer must fetch each line first; and
+// the fewer slots a message takes, the fewer lines go to and fro. Larger ones than these drive the ranks' own data out
+// of the caches, as do many of them.
+PipeLayout PipeLayout::of(std::size_t ring_bytes, int ranks) {
+  constexpr std::size_t k_least = 256 << 10;
+  constexpr std::size_t k_most = 512 << 10;
+  constexpr std::size_t k_all = 1 << 20;
+  if (ring_bytes == 0)
+    ring_bytes = std::clamp(k_all / std::bit_ceil(static_cast<std::size_t>(std::max(ranks, 1))), k_least, k_most);
+  PipeLayout layout;
+  layout.slots = 8;
+  layout.slot_bytes = ring_bytes / layout.slots;
+  return layout;
+}
 
 Result<void> PipeLayout::check() const {
   if (slot_bytes < 1024 || slot_bytes > (std::size_t{1} << 30) || slot_bytes % k_line_bytes != 0) {
@@ -43,6 +59,7 @@ ShmEndpoint::ShmEndpoint(ShmTransport& owner, Identity peer_identity, int side, 
       lifeline_(std::move(lifeline)),
       identity_(std::move(peer_identity)) {
   pipe_.close_fd();
+  if (identity_.reads_us) attached_from_ = k_attached_from;
 }
 
 ShmEndpoint::~ShmEndpoint() { owner_.remove(this); }
@@ -60,9 +77,13 @@ bool ShmEndpoint::check_life() {
   // Everything the peer did is visible by now. What it sent before it went is still good.
   if (progress()) return true;
   if (failure_ || (sends_done_ == sends_posted_ && unread())) return false;
-  break_off(Code::peer_gone, fmt::format("rank {} (process {} on {}) is gone: it ended or closed the connection",
-                                         peer(), identity_.pid, identity_.host));
+  break_off(Code::peer_gone, gone());
   return true;
+}
+
+std::string ShmEndpoint::gone() const {
+  return fmt::format("rank {} (process {} on {}) is gone: it ended or closed the connection", peer(), identity_.pid,
+                     identity_.host);
 }
 
 void ShmEndpoint::read_notes() {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,7 +21,21 @@ namespace gradrail::shm {
 
 class ShmTransport;
 
-// Memory in a memfd, which peers may map (allocate()). Plain memory is a Region with direct() == false.
+struct Freed {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+
+// The caller's own memory.
+class PlainRegion final : public Region {
+ public:
+  PlainRegion(const Transport& owner, Buffer buffer) : Region(owner, buffer, false) {}
+
+  // What the transport knows of its pages.
+  mutable std::uint32_t looks = 0;
+  mutable bool huge_pages = false;
+};
+
+// Memory in a memfd, which peers may map (allocate()).
 class ShmRegion final : public Region {
  public:
   ShmRegion(ShmTransport& owner, Mapping mapping, std::size_t bytes, std::uint32_t number);
@@ -40,8 +55,10 @@ struct Identity {
   int rank = 0;
   int lane = 0;
   std::string host;
-  std::int64_t pid = 0;
+  std::int64_t pid = 0;  // as it calls itself
   std::uint64_t token = 0;
+  std::int64_t reads_as = 0;  // its process, as we must call it to read its memory; 0: we cannot
+  bool reads_us = false;      // it can read ours
 };
 
 class ShmEndpoint final : public Endpoint {
@@ -51,6 +68,7 @@ class ShmEndpoint final : public Endpoint {
   ~ShmEndpoint() override;
 
   Result<void> send(Slice source) override;
+  Result<void> send_copied(Slice source) override;
   Result<void> recv(Slice destination) override;
   Result<void> recv_in_place(std::size_t bytes) override;
   std::span<const std::byte> readable() override;
@@ -90,7 +108,8 @@ class ShmEndpoint final : public Endpoint {
     const ShmRegion* region = nullptr;  // set if peers can map the source
     std::size_t region_offset = 0;
     bool in_place = false;
-    bool viewed = false;
+    bool attached = false;  // the peer is to read it in our plain memory
+    bool viewed = false;    // it was told where the message lies, and completes it
   };
   struct Recv {
     std::byte* data = nullptr;
@@ -126,6 +145,8 @@ class ShmEndpoint final : public Endpoint {
   bool receive();
   [[nodiscard]] bool open_part();
   [[nodiscard]] bool open_long_part(Part kind, const Line& line);
+  [[nodiscard]] bool fetch(std::span<std::byte> to);
+  [[nodiscard]] bool fetch_some();
   void take(std::size_t bytes);
   void close_part();
   void release_line();
@@ -140,6 +161,7 @@ class ShmEndpoint final : public Endpoint {
   }
   void join_working();
   void break_off(Code code, std::string message);
+  [[nodiscard]] std::string gone() const;
   void read_notes();
   [[nodiscard]] const Mapping* peer_region(std::uint32_t number);
   // Why a post with this slice cannot be: the slice, or this endpoint's failure.
@@ -180,7 +202,10 @@ class ShmEndpoint final : public Endpoint {
   bool part_open_ = false;
   Part part_kind_ = Part::in_line;
   std::size_t part_bytes_ = 0;
-  std::span<const std::byte> part_;  // what is left of it
+  std::span<const std::byte> part_;            // what is left of it; of an attached one, of what was fetched
+  std::uint64_t foreign_ = 0;                  // attached: where its bytes not fetched yet lie in the peer's memory,
+  std::size_t foreign_bytes_ = 0;              // and how many they are
+  std::unique_ptr<std::byte, Freed> landing_;  // what is fetched to be read in place; made at the first need
   std::array<Recv, k_depth> recvs_;
 
   alignas(k_line_bytes) std::array<std::byte, k_line_bytes> small_{};  // a short message that is produced in place

@@ -1,8 +1,9 @@
 // The memory that two ranks share: one memfd a pipe, with one Half for each direction. This page is the protocol.
 //
 // Sender -> receiver: a ring of 64-byte lines. A line carries a whole message of up to 56 bytes, or names the next part
-// of a longer one: an extent of the slot ring (slot), the sender's own registered memory (view), or bytes that the
-// sender has already written into the receiver's posted destination (placed). The n-th line lies at n % k_lines; its
+// of a longer one: an extent of the slot ring (slot), the sender's own registered memory (view), its plain memory, for
+// the receiver to read through the kernel (attached), or bytes that the sender has already written into the receiver's
+// posted destination (placed). The n-th line lies at n % k_lines; its
 // head holds the lap n / k_lines + 1, so an old line is never taken for a new one, and zeroed memory is an empty ring.
 // Receiver -> sender, on other cache lines: Credits (how far it has read) and Adverts (where it wants a message).
 //
@@ -11,8 +12,9 @@
 //    (acquire of `head`) until `Credits::lines` passes it (release/acquire).
 //  - A slot extent belongs to the sender until the line that names it is published, and then to the receiver until
 //    `Credits::ring_bytes` passes it. Extents are taken in ring order, 64-byte aligned, and never wrap.
-//  - Memory named by a view is only read by the receiver, and must not change until `Credits::messages` passes the
-//    message (published at once when a viewed message completes). It may be the destination of an advert meanwhile, for
+//  - Memory named by a view or an attached part is only read by the receiver, and must not change until
+//  `Credits::messages` passes the
+//    message (published at once when such a message completes). It may be the destination of an advert meanwhile, for
 //    a message that the receiver of the view computes from it: it then writes each byte after it has read it.
 //  - A destination named by an advert is written by the sender only, from the advert's `tag` (release/acquire) until
 //    the placed line that covers its last byte. Advert n % k_depth is written again only for message n + k_depth, which
@@ -38,7 +40,11 @@ inline constexpr std::size_t k_depth = 64;
 // from core to core than the copy that it could save.
 inline constexpr std::size_t k_advertised_from = 4096;
 
-enum class Part : std::uint8_t { in_line, slot, view, placed };
+// Shorter ones go through the slots: reading another process's memory costs more than a microsecond a call, and per
+// page.
+inline constexpr std::size_t k_attached_from = 256 << 10;
+
+enum class Part : std::uint8_t { in_line, slot, view, placed, attached };
 
 struct alignas(k_line_bytes) Line {
   std::atomic<std::uint64_t> head;  // lap, kind, inline size: see make_head()
@@ -50,7 +56,7 @@ static_assert(sizeof(Line) == k_line_bytes && std::atomic<std::uint64_t>::is_alw
 struct PartNote {
   std::uint64_t message_bytes;  // of the whole message
   std::uint64_t part_bytes;
-  std::uint64_t offset;  // slot: in the ring; view: in the region
+  std::uint64_t offset;  // slot: in the ring; view: in the region; attached: the sender's address
   std::uint32_t region;  // view
   std::uint32_t spare;
 };
@@ -72,7 +78,7 @@ static_assert(sizeof(PartNote) <= k_inline_bytes);
 struct alignas(128) Credits {
   std::atomic<std::uint64_t> lines;       // read
   std::atomic<std::uint64_t> ring_bytes;  // given back, extents rounded up to 64
-  std::atomic<std::uint64_t> messages;    // completed, as of the last viewed one
+  std::atomic<std::uint64_t> messages;    // completed, as of the last one that was viewed or attached
 };
 
 // Written by the receiver for each posted receive of at least k_advertised_from bytes.
@@ -111,6 +117,8 @@ struct PipeLayout {
   [[nodiscard]] constexpr std::size_t ring_at(int side) const { return half_at(side) + sizeof(Half); }
   [[nodiscard]] constexpr std::size_t total_bytes() const { return half_at(2); }
 
+  // Of so many bytes in each direction; 0: what so many ranks can afford, each having a pipe to each. Unchecked.
+  [[nodiscard]] static PipeLayout of(std::size_t ring_bytes, int ranks);
   // Errors: bad_usage.
   [[nodiscard]] Result<void> check() const;
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "transports/base/check.h"
+#include "transports/shm/attach.h"
 #include "transports/shm/copy.h"
 #include "transports/shm/endpoint.h"
 #include "transports/shm/transport.h"
@@ -15,6 +16,10 @@ namespace {
 
 // Bytes copied by one call of progress() for one endpoint, so that none starves the others.
 constexpr std::size_t k_turn_bytes = 256 << 10;
+// Of these through the kernel: a call costs more than a microsecond, so there are few of them.
+constexpr std::size_t k_attached_turn_bytes = 1 << 20;
+// Fetched at once to be read in place: this must stay in a cache of the core's own until it has been read.
+constexpr std::size_t k_landing_bytes = 512 << 10;
 
 }  // namespace
 
@@ -89,6 +94,10 @@ bool ShmEndpoint::open_long_part(Part kind, const Line& line) {
     sound = sound && mapping != nullptr && note.offset <= mapping->size() &&
             note.part_bytes <= mapping->size() - note.offset;
     if (sound) at = mapping->data() + note.offset;
+  } else if (kind == Part::attached) {
+    sound = sound && identity_.reads_as != 0 && note.part_bytes == recv.size && note.offset <= SIZE_MAX - recv.size;
+    foreign_ = note.offset;
+    foreign_bytes_ = note.part_bytes;
   } else {
     sound = sound && kind == Part::placed && !recv.in_place && note.offset == received_;
   }
@@ -103,8 +112,38 @@ bool ShmEndpoint::open_long_part(Part kind, const Line& line) {
     return true;
   }
   part_bytes_ = note.part_bytes;
-  part_ = {at, note.part_bytes};
+  part_ = {at, kind == Part::attached ? 0 : part_bytes_};
   part_open_ = true;
+  return true;
+}
+
+// Reads the next bytes of an attached part; a failure is the endpoint's.
+bool ShmEndpoint::fetch(std::span<std::byte> to) {
+  if (const auto read = read_memory_of(identity_.reads_as, foreign_, to); !read) {
+    if (read.error().code == Code::peer_gone)
+      break_off(Code::peer_gone, gone());
+    else
+      break_off(read.error().code,
+                fmt::format("reading a message of rank {} in its memory: {}", peer(), read.error().message));
+    return false;
+  }
+  foreign_ += to.size();
+  foreign_bytes_ -= to.size();
+  return true;
+}
+
+// The next bytes of an attached part to where they can be read in place.
+bool ShmEndpoint::fetch_some() {
+  if (landing_ == nullptr) {
+    landing_.reset(static_cast<std::byte*>(std::aligned_alloc(PipeLayout::k_page, k_landing_bytes)));
+    if (landing_ == nullptr) {
+      break_off(Code::exhausted, "there is no memory to read messages in");
+      return false;
+    }
+  }
+  const std::span<std::byte> landing{landing_.get(), std::min(foreign_bytes_, k_landing_bytes)};
+  if (!fetch(landing)) return false;
+  part_ = landing;
   return true;
 }
 
@@ -118,7 +157,7 @@ void ShmEndpoint::release_line() {
 void ShmEndpoint::take(std::size_t bytes) {
   part_ = part_.subspan(bytes);
   received_ += bytes;
-  if (part_.empty()) close_part();
+  if (part_.empty() && (part_kind_ != Part::attached || foreign_bytes_ == 0)) close_part();
 }
 
 void ShmEndpoint::close_part() {
@@ -137,7 +176,8 @@ void ShmEndpoint::close_part() {
 void ShmEndpoint::complete_message() {
   received_ = 0;
   ++recvs_done_;
-  if (part_kind_ == Part::view) in_->credits.messages.store(recvs_done_, std::memory_order_release);
+  if (part_kind_ == Part::view || part_kind_ == Part::attached)
+    in_->credits.messages.store(recvs_done_, std::memory_order_release);
 }
 
 bool ShmEndpoint::receive() {
@@ -150,7 +190,16 @@ bool ShmEndpoint::receive() {
       if (!part_open_) continue;
     }
     const Recv& one = recvs_[recvs_done_ % k_depth];
-    if (part_.empty()) {  // a message of no bytes
+    if (part_kind_ == Part::attached && !one.in_place) {
+      const std::size_t now = std::min(foreign_bytes_, k_attached_turn_bytes);
+      if (!fetch({one.data + received_, now})) return true;
+      received_ += now;
+      turn += now;
+      moved = true;
+      if (foreign_bytes_ == 0) close_part();
+      continue;
+    }
+    if (part_.empty() && one.size == 0) {
       close_part();
       continue;
     }
@@ -171,6 +220,7 @@ bool ShmEndpoint::receive() {
 std::span<const std::byte> ShmEndpoint::readable() {
   if (failure_ || recvs_done_ == recvs_posted_ || !recvs_[recvs_done_ % k_depth].in_place) return {};
   if (!part_open_ && !open_part()) return {};
+  if (part_.empty() && part_kind_ == Part::attached && !fetch_some()) return {};
   return part_;
 }
 

@@ -1,7 +1,9 @@
-// The sending half of ShmEndpoint. Four ways for the bytes of a message, by what is known when their turn comes:
+// The sending half of ShmEndpoint. Five ways for the bytes of a message, by what is known when their turn comes:
 //   up to 56 bytes                        in the line itself
 //   from memory the peer can map          the line names it, the peer reads it there (k_view_from bytes and more)
 //   into memory we can map, if posted     written there, the line says how much
+//   else k_attached_from bytes and more   the line says where they are in our memory, the peer reads them there through
+//                                         the kernel, where it can
 //   otherwise                             through the slot ring
 #include <fmt/format.h>
 
@@ -42,6 +44,16 @@ Result<void> ShmEndpoint::send(Slice source) {
     sends_issued_ = ++sends_posted_;
     return {};
   }
+  Send one{source.data(), source.size, direct_region(source), source.offset};
+  one.attached = one.region == nullptr && source.size >= attached_from_ &&
+                 owner_.attaches(static_cast<const PlainRegion&>(*source.region), {one.data, one.size});
+  return post(one);
+}
+
+Result<void> ShmEndpoint::send_copied(Slice source) {
+  if (failure_ || !source.within(owner_)) [[unlikely]]
+    return refuse(source);
+  if (source.size <= k_inline_bytes) return send(source);
   return post(Send{source.data(), source.size, direct_region(source), source.offset});
 }
 
@@ -174,6 +186,12 @@ bool ShmEndpoint::transmit_part(Send& send) {
     std::memcpy(to.data + issued_bytes_, from, now);
     publish_part(Part::placed, now, issued_bytes_, 0);
     issued(now, Path::zero_copy);
+    return true;
+  }
+  if (send.attached && issued_bytes_ == 0) {
+    send.viewed = true;
+    publish_part(Part::attached, send.size, reinterpret_cast<std::uintptr_t>(send.data), 0);
+    issued(send.size, Path::attached);
     return true;
   }
   const std::size_t room = ring_room(left);

@@ -15,17 +15,19 @@
 #include <cstring>
 
 #include "transports/base/check.h"
+#include "transports/shm/attach.h"
 #include "transports/shm/host.h"
-#include "transports/shm/lifeline.h"
 
 namespace gradrail::shm {
 namespace {
 
 constexpr std::string_view k_purpose = "shm pipe";
-constexpr std::uint32_t k_protocol = 1;
+constexpr std::uint32_t k_protocol = 2;
 // Life lines are looked at only when nothing has moved: at every this many idle calls, if it is time.
 constexpr std::uint32_t k_idle_calls = 32;
 constexpr auto k_look_every = std::chrono::milliseconds(1);
+// Long sends from one region for which one look at its pages serves: they change, but seldom.
+constexpr std::uint32_t k_look_at_pages_every = 256;
 
 struct Contact {
   std::string host_id;
@@ -68,14 +70,17 @@ struct ShmTransport::Opening {
   std::optional<Dial> dial;  // the lower rank's, until it is through
   Fd fd;
   Mapping pipe;
+  PipeLayout layout;
+  bool answered = false;  // the higher rank has taken the pipe and said `ready`
   Identity identity;
 };
 
 ShmTransport::ShmTransport(const Settings& settings)
-    : rank_(settings.rank), ranks_(settings.ranks), secret_(settings.secret) {
-  layout_.slot_bytes = settings.slot_bytes;
-  layout_.slots = settings.slots;
-}
+    : rank_(settings.rank),
+      ranks_(settings.ranks),
+      secret_(settings.secret),
+      layout_(PipeLayout::of(settings.ring_bytes, settings.ranks)),
+      attach_(settings.attach) {}
 
 ShmTransport::~ShmTransport() { GRADRAIL_CHECK(endpoints_.empty()); }
 
@@ -172,15 +177,31 @@ Result<ShmTransport::Opening> ShmTransport::start(const Peer& peer) const {
   return opening;
 }
 
-std::unique_ptr<ShmEndpoint> ShmTransport::open(Opening& opening, int side, PipeLayout layout, Mapping pipe) {
-  auto endpoint = std::make_unique<ShmEndpoint>(*this, std::move(opening.identity), side, layout, std::move(pipe),
-                                                std::move(opening.fd));
+std::unique_ptr<ShmEndpoint> ShmTransport::open(Opening& opening, int side) {
+  auto endpoint = std::make_unique<ShmEndpoint>(*this, std::move(opening.identity), side, opening.layout,
+                                                std::move(opening.pipe), std::move(opening.fd));
   endpoints_.push_back(endpoint.get());
   working_.reserve(endpoints_.size());
   return endpoint;
 }
 
-// The lower rank: dials, makes the pipe and passes it, waits for `ready`.
+Note ShmTransport::introduction(NoteKind kind) const {
+  Note note;
+  note.kind = kind;
+  note.token = token_;
+  note.pid = ::getpid();
+  note.probe = attach_ != Attach::never ? reinterpret_cast<std::uintptr_t>(&token_) : 0;
+  return note;
+}
+
+void ShmTransport::get_to_know(Opening& opening, const Note& note) const {
+  opening.identity.pid = note.pid;
+  opening.identity.token = note.token;
+  const auto process = process_behind(opening.fd.get());
+  opening.identity.reads_as = attach_ != Attach::never && can_read(process, note.probe, note.token) ? process : 0;
+}
+
+// The lower rank: dials, makes the pipe and passes it, waits for `ready`, says what it can read.
 Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance_lower(Opening& opening) {
   if (opening.dial) {
     GRADRAIL_ASSIGN(const bool through, opening.dial->advance());
@@ -190,19 +211,25 @@ Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance_lower(Opening& openin
     GRADRAIL_ASSIGN(opening.pipe, Mapping::create("gradrail pipe", layout_.total_bytes()));
     const PipeHeader header{PipeHeader::k_magic, layout_.slot_bytes, layout_.slots};
     std::memcpy(opening.pipe.data(), &header, sizeof header);
-    const Note note{NoteKind::pipe, 0, opening.pipe.size(), token_, ::getpid()};
+    Note note = introduction(NoteKind::pipe);
+    note.bytes = opening.pipe.size();
     GRADRAIL_ASSIGN(const bool sent, send_note(opening.fd.get(), note, opening.pipe.fd()));
     if (!sent) return fail(Code::exhausted, "too many descriptors are in flight; raise the limit of open files");
   }
   GRADRAIL_ASSIGN(const auto received, receive_note(opening.fd.get()));
   if (!received) return nullptr;
   if (received->note.kind != NoteKind::ready) return fail(Code::malformed, "it answered with something unexpected");
-  opening.identity.pid = received->note.pid;
-  opening.identity.token = received->note.token;
-  return open(opening, 0, layout_, std::move(opening.pipe));
+  get_to_know(opening, received->note);
+  opening.identity.reads_us = received->note.region == 1;
+  opening.layout = layout_;
+  Note attach;
+  attach.kind = NoteKind::attach;
+  attach.region = opening.identity.reads_as != 0 ? 1 : 0;
+  GRADRAIL_TRY(send_note(opening.fd.get(), attach));  // the third small note: there is room
+  return open(opening, 0);
 }
 
-// The higher rank: claims an arrival, takes its pipe, says `ready`.
+// The higher rank: claims an arrival, takes its pipe, says `ready` and what it can read, waits to hear the same.
 Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance_higher(Opening& opening) {
   if (!opening.fd) {
     const auto found = std::find_if(arrivals_.begin(), arrivals_.end(), [&](const Arrival& one) {
@@ -210,6 +237,7 @@ Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance_higher(Opening& openi
     });
     if (found == arrivals_.end()) return nullptr;
     opening.fd = std::move(found->fd);
+    opening.answered = false;
     arrivals_.erase(found);
   }
   const auto received = receive_note(opening.fd.get());
@@ -220,23 +248,29 @@ Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance_higher(Opening& openi
   if (!received) return tl::unexpected(received.error());
   if (!*received) return nullptr;
   const Note& note = (*received)->note;
+  if (opening.answered) {
+    if (note.kind != NoteKind::attach) return fail(Code::malformed, "it answered with something unexpected");
+    opening.identity.reads_us = note.region == 1;
+    return open(opening, 1);
+  }
   if (note.kind != NoteKind::pipe) return fail(Code::malformed, "it began with something unexpected");
-  GRADRAIL_ASSIGN(auto pipe, Mapping::open((*received)->fd, sizeof(PipeHeader)));
+  GRADRAIL_ASSIGN(opening.pipe, Mapping::open((*received)->fd, sizeof(PipeHeader)));
   PipeHeader header;
-  std::memcpy(&header, pipe.data(), sizeof header);
-  PipeLayout layout;
+  std::memcpy(&header, opening.pipe.data(), sizeof header);
+  PipeLayout& layout = opening.layout;
   layout.slot_bytes = header.slot_bytes;
   layout.slots = header.slots;
-  if (header.magic != PipeHeader::k_magic || !layout.check() || layout.total_bytes() > pipe.size())
+  if (header.magic != PipeHeader::k_magic || !layout.check() || layout.total_bytes() > opening.pipe.size())
     return fail(Code::malformed, "its pipe has an impossible layout");
-  const Note ready{NoteKind::ready, 0, 0, token_, ::getpid()};
+  get_to_know(opening, note);
+  Note ready = introduction(NoteKind::ready);
+  ready.region = opening.identity.reads_as != 0 ? 1 : 0;
   if (const auto sent = send_note(opening.fd.get(), ready); !sent || !*sent) {
     opening.fd.reset();
     return nullptr;
   }
-  opening.identity.pid = note.pid;
-  opening.identity.token = note.token;
-  return open(opening, 1, layout, std::move(pipe));
+  opening.answered = true;
+  return nullptr;
 }
 
 Result<std::unique_ptr<ShmEndpoint>> ShmTransport::advance(Opening& opening) {
@@ -286,7 +320,16 @@ Result<std::vector<std::unique_ptr<Endpoint>>> ShmTransport::connect(std::span<c
 Result<std::unique_ptr<Region>> ShmTransport::register_memory(Buffer buffer) {
   if (buffer.space != Space::host)
     return fail(Code::unsupported, "the shm transport moves host memory only; copy device memory to the host first");
-  return std::make_unique<Region>(*this, buffer, false);
+  return std::make_unique<PlainRegion>(*this, buffer);
+}
+
+bool ShmTransport::attaches(const PlainRegion& region, std::span<const std::byte> message) {
+  if (attach_ == Attach::always) return true;
+  if (region.looks++ % k_look_at_pages_every == 0) {
+    if (!std::exchange(pages_tried_, true)) pages_ = open_page_map();
+    region.huge_pages = pages_ && mostly_huge_pages(pages_, message);
+  }
+  return region.huge_pages;
 }
 
 Result<std::unique_ptr<Region>> ShmTransport::allocate(std::size_t bytes) {
@@ -358,10 +401,7 @@ Result<std::shared_ptr<Mapping>> ShmTransport::share(std::uint64_t token, std::u
 namespace {
 
 Result<std::unique_ptr<Transport>> make_shm(const Settings& settings) {
-  PipeLayout layout;
-  layout.slot_bytes = settings.slot_bytes;
-  layout.slots = settings.slots;
-  GRADRAIL_TRY(layout.check());
+  GRADRAIL_TRY(PipeLayout::of(settings.ring_bytes, settings.ranks).check());
   return std::make_unique<ShmTransport>(settings);
 }
 

@@ -3,7 +3,8 @@
 // which all lanes to a peer share.
 //
 // connect(): the lower rank connects to the higher, both prove the job's secret (handshake.h), then the lower passes
-// the pipe's memfd. The socket stays open as the pipe's life line (lifeline.h).
+// the pipe's memfd. Each tries to read the other's memory (attach.h), and says whether it could. The socket stays open
+// as the pipe's life line (lifeline.h).
 #pragma once
 
 #include <list>
@@ -17,6 +18,7 @@
 #include "transports/handshake.h"
 #include "transports/settings.h"
 #include "transports/shm/endpoint.h"
+#include "transports/shm/lifeline.h"
 
 namespace gradrail::shm {
 
@@ -39,6 +41,8 @@ class ShmTransport final : public Transport {
   void list(ShmEndpoint* endpoint) { working_.push_back(endpoint); }
   void remove(ShmEndpoint* endpoint);
   void forget(std::uint32_t region);
+  // Whether peers may read this plain memory of ours themselves.
+  [[nodiscard]] bool attaches(const PlainRegion& region, std::span<const std::byte> message);
   // The mapping of a peer's region; made at first, then shared. Errors: those of Mapping::open.
   [[nodiscard]] Result<std::shared_ptr<Mapping>> share(std::uint64_t token, std::uint32_t region, const Fd& fd,
                                                        std::size_t bytes);
@@ -56,13 +60,18 @@ class ShmTransport final : public Transport {
   [[nodiscard]] Result<std::unique_ptr<ShmEndpoint>> advance(Opening& opening);
   [[nodiscard]] Result<std::unique_ptr<ShmEndpoint>> advance_lower(Opening& opening);
   [[nodiscard]] Result<std::unique_ptr<ShmEndpoint>> advance_higher(Opening& opening);
-  [[nodiscard]] std::unique_ptr<ShmEndpoint> open(Opening& opening, int side, PipeLayout layout, Mapping pipe);
+  [[nodiscard]] std::unique_ptr<ShmEndpoint> open(Opening& opening, int side);
+  [[nodiscard]] Note introduction(NoteKind kind) const;
+  void get_to_know(Opening& opening, const Note& note) const;
   bool look_at_lifelines();
 
   int rank_;
   int ranks_;
   Secret secret_;
   PipeLayout layout_;
+  Attach attach_;
+  Fd pages_;  // this process's page map, opened at the first need; not open where there is none
+  bool pages_tried_ = false;
   std::uint64_t token_ = 0;
   std::optional<Acceptor> acceptor_;
   std::list<Arrival> arrivals_;
