@@ -275,7 +275,6 @@ class P2pReporter : public P2pListener {
 Result<void> p2p(MeasuringRank& rank, const P2pTexts& texts) {
   GRADRAIL_ASSIGN(P2pOptions options, parse_p2p(texts, rank.bootstrap.ranks()));
   options.bind = rank.placement.bind;
-  options.cores = rank.run.machine.cores;
   if (rank.bootstrap.rank() != 0) return run_p2p(rank.bootstrap, options, nullptr);
   P2pReporter reporter(options, texts, rank.run);
   GRADRAIL_TRY(run_p2p(rank.bootstrap, options, &reporter));

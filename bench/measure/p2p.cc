@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <random>
+#include <set>
 
 #include "bench/measure/patience.h"
 #include "bench/measure/statistics.h"
+#include "transports/base/cores.h"
 #include "transports/settings.h"
 
 namespace gradrail {
@@ -141,10 +144,6 @@ class P2p {
   Result<void> open() {
     const auto& members = bootstrap_.members();
     const Member& self = members[static_cast<std::size_t>(bootstrap_.rank())];
-    const auto here =
-        std::count_if(members.begin(), members.end(), [&](const Member& m) { return m.host == self.host; });
-    // Only two are awake at a time.
-    crowded_ = options_.cores < std::min<std::ptrdiff_t>(here, 2);
     ByteWriter mine;
     std::vector<std::string> described;
     for (const std::string& name : options_.transports) {
@@ -162,7 +161,11 @@ class P2p {
       if (const std::string text = transport->describe(); !text.empty()) described.push_back(name + ": " + text);
       transports_.push_back(std::move(transport));
     }
+    const std::vector<int> usable = usable_cores();
+    mine.put_block(std::as_bytes(std::span(usable)));
     GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), patience(0)));
+    std::set<int> cores;  // that the ranks of this host may use, all together
+    std::ptrdiff_t here = 0;
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       ByteReader reader(all[rank]);
       auto& addresses = addresses_.emplace_back();
@@ -170,10 +173,19 @@ class P2p {
         const auto block = reader.get_block();
         addresses.emplace_back(block.begin(), block.end());
       }
+      const auto block = reader.get_block();
+      if (members[rank].host == self.host) {
+        std::vector<int> its(block.size() / sizeof(int));
+        std::memcpy(its.data(), block.data(), its.size() * sizeof(int));
+        cores.insert(its.begin(), its.end());
+        ++here;
+      }
       if (!reader.ok())
         return fail(Code::malformed, fmt::format("the addresses sent by rank {} are damaged", rank),
                     static_cast<int>(rank));
     }
+    // Only two are awake at a time.
+    crowded_ = std::ssize(cores) < std::min<std::ptrdiff_t>(here, 2);
     pairs_.resize(transports_.size());
     return listener_ != nullptr ? listener_->begin(described) : Result<void>();
   }

@@ -34,7 +34,6 @@ struct P2pOptions {
   std::string verbs;    // Settings::verbs
   int connections = 1;  // tcp: sockets a pipe
   Bind bind = Bind::none;
-  int cores = 1;  // that ranks of this host may use
 };
 
 class P2pListener {

@@ -17,10 +17,13 @@ bool is_latency(const P2pPoint& point) { return point.test == "latency"; }
 bool both_ways(const P2pPoint& point) { return is_latency(point) || point.test == "bidirectional"; }
 bool is_outlier(const P2pPoint& point) { return point.z_score && std::abs(*point.z_score) > k_outlier_score; }
 
+// Small messages over slow links are far below what three decimals show.
+std::string gbs(double value) { return value > 0 && value < 0.0995 ? fmt::format("{:.3g}", value) : format_gbs(value); }
+
 std::string figure_of(const P2pPoint& point) {
   if (is_latency(point)) return format_us(point.time_us->median) + " us";
   if (point.test == "message-rate") return fmt::format("{:.3f} Mpps", point.message_mpps);
-  return format_gbs(point.bandwidth_gbs) + " GB/s";
+  return gbs(point.bandwidth_gbs) + " GB/s";
 }
 
 double value_of(const P2pPoint& point) {
@@ -60,10 +63,9 @@ std::string p2p_row(const P2pPoint& point) {
                        format_us(point.stdev_us), format_us(t.p99), format_us(point.p999_us),
                        fmt::format("{} .. {}", format_us(t.ci[0]), format_us(t.ci[1])), point.path);
   const auto at = [&](double us) { return us > 0 ? point.bandwidth_gbs * t.median / us : 0; };
-  return fmt::format("{} {:>10} {:>5} {:>9} {:>9} {:>9.2f} {:>9.4f} {:>20} {}\n", start, point.iterations, point.depth,
-                     format_gbs(at(t.min)), format_gbs(point.bandwidth_gbs), point.bandwidth_gbs * 8,
-                     point.message_mpps, fmt::format("{} .. {}", format_gbs(at(t.ci[1])), format_gbs(at(t.ci[0]))),
-                     point.path);
+  return fmt::format("{} {:>10} {:>5} {:>9} {:>9} {:>9.4g} {:>9.4g} {:>20} {}\n", start, point.iterations, point.depth,
+                     gbs(at(t.min)), gbs(point.bandwidth_gbs), point.bandwidth_gbs * 8, point.message_mpps,
+                     fmt::format("{} .. {}", gbs(at(t.ci[1])), gbs(at(t.ci[0]))), point.path);
 }
 
 std::vector<HeatPanel> heat_panels(std::span<const P2pPoint> points, int ranks) {
