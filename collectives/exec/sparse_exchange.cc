@@ -304,7 +304,7 @@ Result<void> SparseExchange::other_arrived(int /*source*/, const Parcel& /*parce
 
 bool SparseExchange::clear_some() {
   // Where data is not sparse the first message overwrites everything.
-  if (!traits_.sparse || cleared_ == setting_.count) return false;
+  if (!wants_zeros() || cleared_ == setting_.count) return false;
   const std::size_t some = std::min<std::size_t>(k_clear_at_once, setting_.count - cleared_);
   std::fill_n(out().begin() + static_cast<std::ptrdiff_t>(cleared_), some, 0.0f);
   cleared_ += some;

@@ -72,6 +72,8 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   [[nodiscard]] virtual Result<void> other_arrived(int source, const Parcel& parcel);
   [[nodiscard]] virtual Result<void> read(int source, const Parcel& parcel) = 0;
   [[nodiscard]] virtual Result<void> all_read() { return {}; }
+  // Whether the result must be zeros before the first message is read.
+  [[nodiscard]] virtual bool wants_zeros() const { return traits_.sparse; }
 
   [[nodiscard]] std::size_t room(std::size_t bytes);  // of the wire memory, from the offset returned
   [[nodiscard]] std::span<std::byte> wire(std::size_t at, std::size_t bytes) const {
