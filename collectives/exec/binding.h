@@ -12,7 +12,8 @@
 //
 // Two ranks that each send all they have and add what they get, in place, need scratch where the peer reads our memory
 // itself: neither may write what the other has not read. Where what is sent is copied out first, they need none: the
-// send, the recv_reduce into scratch and the copy back become one exchange.
+// send, the recv_reduce into scratch and the copy back become one exchange, which takes what comes as far as its own
+// has left. That ends because the other side, by its plan, receives without waiting for its sends.
 #pragma once
 
 #include <cstdint>

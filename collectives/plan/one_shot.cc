@@ -13,7 +13,7 @@
 // In place, the result may replace the input only when the input has been sent. The accumulator is therefore scratch
 // until the last operand. This cannot block for ever even if no message is buffered: the inputs of all ranks but the
 // last are received without waiting for any send, after which those sends have ended and all ranks await the last
-// input.
+// input. Two ranks take scratch for that one too, and copy: neither waits for its send before it receives.
 #include "collectives/plan/planner.h"
 
 namespace gradrail {
@@ -30,14 +30,13 @@ void accumulate(Builder& builder, const Group& group, Window piece) {
   const Place own = builder.current(piece);
   const bool in_place = builder.settled(piece);
   const auto goal = [&](int member) {  // where the accumulator is once it has that member's input
-    return in_place && member < n - 1 ? builder.scratch(0, piece) : builder.result(piece);
+    return in_place && (member < n - 1 || n == 2) ? builder.scratch(0, piece) : builder.result(piece);
   };
   Place sum = own;
   int member = 1;
   if (group.me == 0) {
   } else if (group.me == 1) {
-    // Of two ranks in place, one must not wait for its send before it receives: it takes scratch, and copies.
-    sum = in_place && n == 2 ? builder.scratch(0, piece) : goal(1);
+    sum = goal(1);
     builder.recv_reduce_to(group, 0, own, sum, piece.count);
     member = 2;
   } else {

@@ -191,6 +191,36 @@ TEST(Allreduce, AnswersAreComputedFromWhatTheyOverwrite) {
   EXPECT_GT(answers, 100u);
 }
 
+// A lane that is nothing but a send, a recv_reduce into scratch and a copy back is run as one exchange (binding.h),
+// which takes what comes only as far as its own has left: the other side must receive without waiting for its sends.
+TEST(Allreduce, WhoeverExchangesInPlaceMeetsOneWhoReceivesAtOnce) {
+  std::size_t exchanges = 0;
+  for (const Planner* planner : planners()) {
+    if (planner->collective != Collective::allreduce) continue;
+    for (int ranks = 2; ranks <= 9; ++ranks)
+      for (const Shape& shape : shapes(*planner, ranks, true)) {
+        const auto schedule = plan_all(*planner, shape);
+        ASSERT_TRUE(schedule);
+        if (!shape.in_place) continue;
+        const auto matching = match(*schedule);
+        ASSERT_TRUE(matching);
+        for (const Message& message : matching->messages) {
+          const Pipe& pipe = matching->pipes[message.pipe];
+          const Program& its = schedule->programs[pipe.from];
+          std::vector<const Step*> lane;
+          for (const Step& step : its.steps)
+            if (step.lane == its.steps[message.send].lane) lane.push_back(&step);
+          if (lane.size() != 3 || lane[0]->op != Op::send || lane[1]->op != Op::recv_reduce || lane[2]->op != Op::copy)
+            continue;
+          const Step& receive = schedule->programs[pipe.to].steps[message.receive];
+          ASSERT_LT(receive.after_send, 0) << describe(*planner, shape) << ", rank " << pipe.to;
+          ++exchanges;
+        }
+      }
+  }
+  EXPECT_GT(exchanges, 10u);
+}
+
 // The executor makes one pass over the peers' memory of n-1 receptions and n-1 sends of the same chunks.
 TEST(Allreduce, TwoShotReducesAndSpreadsInOneRun) {
   for (const int ranks : {2, 3, 8})
