@@ -85,7 +85,7 @@ struct Point {
   std::string library = "gradrail";
   std::string collective;                // "allreduce"
   std::string algorithm;                 // "ring"; what ran
-  std::optional<std::string> requested;  // "auto" where a selector chose the algorithm
+  std::optional<std::string> requested;  // "auto" or an exchange, where that chose the algorithm
   std::string transport;                 // "shm"; "shm+tcp" when inside and between hosts differ
   std::string topology;                  // "1x4": hosts x ranks a host
   int ranks = 0;

@@ -106,7 +106,9 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome,
 Point point_of(const Setting& setting, const Call& call, const Outcome& outcome) {
   Point point = point_at(setting, call);
   point.algorithm = outcome.refused ? std::string(call.algorithm) : outcome.ran.algorithm;
-  if (call.algorithm == "auto") point.requested = "auto";
+  // An exchange may take the cheaper of two others.
+  const bool chosen = call.coding.asked() && !point.algorithm.starts_with(call.algorithm);
+  if (call.algorithm == "auto" || chosen) point.requested = std::string(call.algorithm);
   if (call.coding.asked()) point.codec = std::string(call.coding.codec);
   if (outcome.refused) {
     point.error = outcome.refused->message;

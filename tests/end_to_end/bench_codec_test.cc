@@ -57,6 +57,19 @@ TEST_F(BenchCodec, PutsThemBesideNoneWithWhatTheyCostAndDo) {
   EXPECT_NEAR(static_cast<double>(sent["none"]), 256 * 1024 * 2 * 2 / 3.0, 64) << "least bytes, by the plan";
 }
 
+TEST_F(BenchCodec, SparseDataSaysWhichExchangeItTook) {
+  const auto ran = gradrail(words("bench -n 2 -a sparse,gather --codec topk:0.01 -b 64K -e 64K --iters 8 --json") +
+                            Words{folder_ / "out.json"});
+  ASSERT_EQ(ran.code, 0) << ran.err << ran.out;
+  EXPECT_THAT(ran.out, HasSubstr(" sparse:gather "));
+  const auto points = of_kind(records_of(folder_ / "out.json"), "point");
+  ASSERT_THAT(points, SizeIs(2));
+  EXPECT_EQ(points[0]["requested"], "sparse");
+  EXPECT_EQ(points[0]["algorithm"], "gather");
+  EXPECT_FALSE(points[1].contains("requested"));
+  EXPECT_LT(points[0]["wire_bytes"].get<int>(), 2000) << "164 pairs, and what goes before them";
+}
+
 TEST_F(BenchCodec, EncodesBetweenHostsOnlyWhereAskedTo) {
   const auto ran = gradrail(words("bench -n 4 --inner shm --outer tcp --topology 2x2 -a hierarchical --codec none,int8 "
                                   "--codec-where between-hosts -b 256K -e 256K --iters 8 --in-place --json") +
