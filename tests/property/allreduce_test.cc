@@ -145,25 +145,36 @@ TEST(Allreduce, LeastBytesWhereItIsSaid) {
     }
 }
 
+// Calls look(shape, schedule, matching, message) for each message of all in-place plans of 2 to 9 ranks.
+template <class Look>
+void each_message_in_place(const Planner& planner, Look look) {
+  for (int ranks = 2; ranks <= 9; ++ranks)
+    for (const Shape& shape : shapes(planner, ranks, true)) {
+      const auto schedule = plan_all(planner, shape);
+      ASSERT_TRUE(schedule);
+      if (!shape.in_place) continue;
+      const auto matching = match(*schedule);
+      ASSERT_TRUE(matching);
+      for (const Message& message : matching->messages) {
+        look(shape, *schedule, *matching, message);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+}
+
 // What Planner::answers promises, by which receives are posted before the sends that they overwrite are done: the rank
 // that sends it got those chunks by a recv_reduce, to just the place that it sends from, with nothing but sums since.
 TEST(Allreduce, AnswersAreComputedFromWhatTheyOverwrite) {
   std::size_t answers = 0;
   for (const Planner* planner : planners()) {
     if (!planner->answers) continue;
-    for (int ranks = 2; ranks <= 9; ++ranks)
-      for (const Shape& shape : shapes(*planner, ranks, true)) {
-        const auto schedule = plan_all(*planner, shape);
-        ASSERT_TRUE(schedule);
-        if (!shape.in_place) continue;
-        const auto matching = match(*schedule);
-        ASSERT_TRUE(matching);
-        for (const Message& message : matching->messages) {
-          const Pipe& pipe = matching->pipes[message.pipe];
-          const Program& mine = schedule->programs[pipe.to];
-          const Program& its = schedule->programs[pipe.from];
+    each_message_in_place(
+        *planner, [&](const Shape& shape, const Schedule& schedule, const Matching& matching, const Message& message) {
+          const Pipe& pipe = matching.pipes[message.pipe];
+          const Program& mine = schedule.programs[pipe.to];
+          const Program& its = schedule.programs[pipe.from];
           const Step& receive = mine.steps[message.receive];
-          if (receive.op != Op::recv) continue;
+          if (receive.op != Op::recv) return;
           for (std::size_t i = 0; i < message.receive; ++i) {
             const Step& sent = mine.steps[i];
             if (sent.op != Op::send || sent.from.chunk + sent.chunks <= receive.to.chunk ||
@@ -173,7 +184,7 @@ TEST(Allreduce, AnswersAreComputedFromWhatTheyOverwrite) {
             ASSERT_EQ(sent.peer, receive.peer) << where;
             ASSERT_EQ(sent.chunks, receive.chunks) << where;
             ASSERT_EQ(sent.from.chunk, receive.to.chunk) << where;
-            const std::uint32_t taken = matching->messages[matching->message_of[pipe.to][i]].receive;
+            const std::uint32_t taken = matching.messages[matching.message_of[pipe.to][i]].receive;
             const Step& back = its.steps[message.send];
             ASSERT_LT(taken, message.send) << where;
             for (std::size_t k = taken; k < message.send; ++k) {
@@ -185,8 +196,8 @@ TEST(Allreduce, AnswersAreComputedFromWhatTheyOverwrite) {
             ASSERT_EQ(its.steps[taken].to, back.from) << where;
             ++answers;
           }
-        }
-      }
+        });
+    if (HasFatalFailure()) return;
   }
   EXPECT_GT(answers, 100u);
 }
@@ -197,26 +208,20 @@ TEST(Allreduce, WhoeverExchangesInPlaceMeetsOneWhoReceivesAtOnce) {
   std::size_t exchanges = 0;
   for (const Planner* planner : planners()) {
     if (planner->collective != Collective::allreduce) continue;
-    for (int ranks = 2; ranks <= 9; ++ranks)
-      for (const Shape& shape : shapes(*planner, ranks, true)) {
-        const auto schedule = plan_all(*planner, shape);
-        ASSERT_TRUE(schedule);
-        if (!shape.in_place) continue;
-        const auto matching = match(*schedule);
-        ASSERT_TRUE(matching);
-        for (const Message& message : matching->messages) {
-          const Pipe& pipe = matching->pipes[message.pipe];
-          const Program& its = schedule->programs[pipe.from];
+    each_message_in_place(
+        *planner, [&](const Shape& shape, const Schedule& schedule, const Matching& matching, const Message& message) {
+          const Pipe& pipe = matching.pipes[message.pipe];
+          const Program& its = schedule.programs[pipe.from];
           std::vector<const Step*> lane;
           for (const Step& step : its.steps)
             if (step.lane == its.steps[message.send].lane) lane.push_back(&step);
           if (lane.size() != 3 || lane[0]->op != Op::send || lane[1]->op != Op::recv_reduce || lane[2]->op != Op::copy)
-            continue;
-          const Step& receive = schedule->programs[pipe.to].steps[message.receive];
+            return;
+          const Step& receive = schedule.programs[pipe.to].steps[message.receive];
           ASSERT_LT(receive.after_send, 0) << describe(*planner, shape) << ", rank " << pipe.to;
           ++exchanges;
-        }
-      }
+        });
+    if (HasFatalFailure()) return;
   }
   EXPECT_GT(exchanges, 10u);
 }
