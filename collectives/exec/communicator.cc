@@ -10,7 +10,6 @@ namespace gradrail {
 
 namespace {
 
-constexpr int k_lanes_a_place = k_max_lanes / 4;
 // Polls without progress before the core is given away: about 20 us where every rank has a core, at once where not.
 constexpr int k_spins_alone = 300;
 constexpr int k_spins_crowded = 2;
@@ -30,6 +29,20 @@ Question Communicator::question_of(const Call& call) const {
           call.out.memory == nullptr ? Reached::unknown
           : direct_out(call)         ? Reached::yes
                                      : Reached::no};
+}
+
+Result<Shape> Communicator::shape_of(const Call& call, const Selection& choice) const {
+  Shape shape;
+  shape.collective = call.collective;
+  shape.ranks = ranks();
+  shape.ranks_per_host = ranks_per_host_;
+  shape.in_place = call.in_place;
+  shape.lanes = call.lanes > 0 ? call.lanes : choice.lanes;
+  shape.pieces = call.pieces > 0 ? call.pieces : choice.pieces;
+  if (shape.lanes > k_lanes_a_place || shape.pieces > 1024)
+    return fail(Code::bad_usage, fmt::format("{} lanes and {} pieces are more than the {} and 1024 that are possible",
+                                             shape.lanes, shape.pieces, k_lanes_a_place));
+  return shape;
 }
 
 // Whether peers reach the output's memory themselves.
@@ -96,17 +109,8 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
     choice = selector_->choose(question);
   else
     choice = default_selection(question);
-  Shape shape;
-  shape.collective = call.collective;
-  shape.ranks = ranks();
-  shape.ranks_per_host = ranks_per_host_;
+  GRADRAIL_ASSIGN(Shape shape, shape_of(call, choice));
   shape.root = call.root;
-  shape.in_place = call.in_place;
-  shape.lanes = call.lanes > 0 ? call.lanes : choice.lanes;
-  shape.pieces = call.pieces > 0 ? call.pieces : choice.pieces;
-  if (shape.lanes > k_lanes_a_place || shape.pieces > 1024)
-    return fail(Code::bad_usage, fmt::format("{} lanes and {} pieces are more than the {} and 1024 that are possible",
-                                             shape.lanes, shape.pieces, k_lanes_a_place));
   if (has_root(call.collective) && (call.root < 0 || call.root >= ranks()))
     return fail(Code::bad_usage, fmt::format("root {} is not one of the {} ranks", call.root, ranks()));
   GRADRAIL_ASSIGN(const Planner* planner, parse_algorithm(choice.algorithm, shape));

@@ -118,6 +118,7 @@ class Communicator {
   void trace(std::vector<StepTime>* times) { times_ = times; }
 
  private:
+  static constexpr int k_lanes_a_place = k_max_lanes / 4;  // each of up to 4 calls in flight has lanes of its own
   struct Bound;
   struct Bindings;   // everything bound so far, by what calls must share to share it
   struct Encodings;  // the same of calls whose data is encoded
@@ -128,6 +129,8 @@ class Communicator {
   [[nodiscard]] Transport& transport_of(Reach reach) const { return *transports_[static_cast<std::size_t>(reach)]; }
   [[nodiscard]] static bool direct_out(const Call& call);
   [[nodiscard]] Question question_of(const Call& call) const;
+  // The call's plan but for its root. Errors: bad_usage (more lanes or pieces than are possible).
+  [[nodiscard]] Result<Shape> shape_of(const Call& call, const Selection& choice) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
   // The same for a call whose data is encoded: communicator_coding.cc.
   [[nodiscard]] Result<Bound*> bound_encoded(const Call& call, std::size_t place, Deadline deadline);

@@ -11,7 +11,6 @@ namespace gradrail {
 
 namespace {
 
-constexpr int k_lanes_a_place = k_max_lanes / 4;
 constexpr std::uint64_t k_small_bytes = 64 << 10;
 // Of float32 values in a chunk: encoded, sent and decoded while others are on their way, and no larger than what a core
 // keeps in a cache of its own.
@@ -175,16 +174,7 @@ Result<std::unique_ptr<Communicator::Bound>> Communicator::bind_encoded(const Ca
     const Question question = question_of(call);
     const std::string algorithm = call.algorithm == "auto" ? default_algorithm(question) : std::string(call.algorithm);
     const Selection choice = tuning_for(algorithm, question, traits);
-    Shape shape;
-    shape.collective = call.collective;
-    shape.ranks = ranks();
-    shape.ranks_per_host = ranks_per_host_;
-    shape.in_place = call.in_place;
-    shape.lanes = call.lanes > 0 ? call.lanes : choice.lanes;
-    shape.pieces = call.pieces > 0 ? call.pieces : choice.pieces;
-    if (shape.lanes > k_lanes_a_place || shape.pieces > 1024)
-      return fail(Code::bad_usage, fmt::format("{} lanes and {} pieces are more than the {} and 1024 that are possible",
-                                               shape.lanes, shape.pieces, k_lanes_a_place));
+    GRADRAIL_ASSIGN(Shape shape, shape_of(call, choice));
     GRADRAIL_ASSIGN(const Planner* planner, parse_algorithm(algorithm, shape));
     const std::string name =
         fmt::format("{} {} {} {}", to_string(call.collective), algorithm, call.in_place, to_string(call.coding.where));
