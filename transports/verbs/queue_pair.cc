@@ -8,26 +8,9 @@
 #include <cstring>
 
 #include "transports/base/check.h"
-#include "transports/secret.h"
+#include "transports/verbs/pair_states.h"
 
 namespace gradrail::verbs {
-namespace {
-
-constexpr int k_rnr_retry = 6;       // credits keep the receive queue from running empty, so this is for bugs only
-constexpr int k_min_rnr_timer = 12;  // 0.64 ms
-constexpr std::uint8_t k_hop_limit = 64;
-// For RoCE the kernel asks for the peer's hardware address when a queue pair connects, for about a second. The question
-// or its answer may be lost on a bad wire.
-constexpr int k_address_tries = 4;
-
-ibv_gid gid_of(const Introduction& peer) {
-  ibv_gid gid;
-  gid.global.subnet_prefix = peer.gid_high;
-  gid.global.interface_id = peer.gid_low;
-  return gid;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<QueuePair>> QueuePair::make(Device& device, std::size_t ring_bytes) {
   std::unique_ptr<QueuePair> self(new QueuePair(device, ring_bytes));
@@ -46,22 +29,13 @@ Result<void> QueuePair::create() {
   GRADRAIL_TRY(create_pair());
   largest_write_ = std::clamp<std::size_t>(device_.port_attributes().max_msg_sz, 4096, 1 << 30);
 
-  ibv_qp_attr attributes{};
-  attributes.qp_state = IBV_QPS_INIT;
-  attributes.port_num = static_cast<std::uint8_t>(device_.port());
-  attributes.qp_access_flags = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
-  const int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
-  if (const int error = calls_.modify_qp(pair_, attributes, mask); error != 0)
-    return fail_errno(fmt::format("preparing a queue pair on {}", device_.where()), error);
-
+  GRADRAIL_TRY(prepare_pair(device_, pair_, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
   for (std::size_t i = 0; i + 1 < receives_.size(); ++i) receives_[i].next = &receives_[i + 1];
   for (std::size_t posted = 0; posted < k_receives; posted += k_repost_batch)
     if (const int error = repost(); error != 0)
       return fail_errno(fmt::format("posting receives on {}", device_.where()), error);
 
-  GRADRAIL_ASSIGN(const auto nonce, Secret::nonce());
-  std::memcpy(&packet_number_, nonce.data(), sizeof packet_number_);
-  packet_number_ &= 0xff'ffff;
+  GRADRAIL_ASSIGN(packet_number_, new_packet_number());
   return {};
 }
 
@@ -100,74 +74,16 @@ QueuePair::~QueuePair() {
 }
 
 void QueuePair::introduce(Introduction& self) const {
-  const auto& port = device_.port_attributes();
-  self.ethernet = port.link_layer == IBV_LINK_LAYER_ETHERNET ? 1 : 0;
-  self.global = device_.gid().global ? 1 : 0;
-  self.mtu = static_cast<std::uint8_t>(device_.mtu());
-  self.lid = port.lid;
+  introduce_device(device_, self);
   self.queue_pair = pair_->qp_num;
   self.packet_number = packet_number_;
-  self.gid_high = device_.gid().gid.global.subnet_prefix;
-  self.gid_low = device_.gid().gid.global.interface_id;
   self.landing = reinterpret_cast<std::uintptr_t>(landing_);
   self.landing_key = region_->rkey;
   self.ring_bytes = layout_.ring_bytes;
 }
 
 Result<void> QueuePair::connect(const Introduction& peer) {
-  Introduction self;
-  introduce(self);
-  if (self.ethernet != peer.ethernet || self.global != peer.global)
-    return fail(Code::bad_usage,
-                fmt::format("{} is {}, the peer's device is not; choose devices of one network with the verbs setting "
-                            "device, and GIDs on all ranks or on none",
-                            device_.where(),
-                            self.ethernet != 0 ? "RoCE"
-                            : self.global != 0 ? "InfiniBand with a GID"
-                                               : "InfiniBand by LID"));
-  if (peer.mtu < IBV_MTU_256 || peer.mtu > IBV_MTU_4096)
-    return fail(Code::malformed, "the peer names a path MTU that does not exist");
-  const auto& options = device_.options();
-
-  ibv_qp_attr ready{};
-  ready.qp_state = IBV_QPS_RTR;
-  ready.path_mtu = std::min(device_.mtu(), static_cast<ibv_mtu>(peer.mtu));
-  ready.dest_qp_num = peer.queue_pair;
-  ready.rq_psn = peer.packet_number;
-  ready.max_dest_rd_atomic = 1;
-  ready.min_rnr_timer = k_min_rnr_timer;
-  ready.ah_attr.dlid = peer.lid;
-  ready.ah_attr.sl = static_cast<std::uint8_t>(options.service_level);
-  ready.ah_attr.port_num = static_cast<std::uint8_t>(device_.port());
-  if (peer.global != 0) {
-    ready.ah_attr.is_global = 1;
-    ready.ah_attr.grh.dgid = gid_of(peer);
-    ready.ah_attr.grh.sgid_index = static_cast<std::uint8_t>(device_.gid().index);
-    ready.ah_attr.grh.hop_limit = k_hop_limit;
-    ready.ah_attr.grh.traffic_class = static_cast<std::uint8_t>(options.traffic_class);
-  }
-  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-             IBV_QP_MIN_RNR_TIMER;
-  int error = 0;
-  for (int tries = 0; tries < k_address_tries; ++tries)
-    if (error = calls_.modify_qp(pair_, ready, mask); error != ETIMEDOUT) break;
-  if (error != 0)
-    return fail_errno(
-        fmt::format("connecting a queue pair of {} to {}; is there a route between the two?", device_.describe(),
-                    peer.global != 0 ? to_text(gid_of(peer)) : fmt::format("LID {}", peer.lid)),
-        error);
-
-  ibv_qp_attr sending{};
-  sending.qp_state = IBV_QPS_RTS;
-  sending.timeout = static_cast<std::uint8_t>(options.timeout);
-  sending.retry_cnt = static_cast<std::uint8_t>(options.retry);
-  sending.rnr_retry = k_rnr_retry;
-  sending.sq_psn = packet_number_;
-  sending.max_rd_atomic = 1;
-  mask = IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
-  if (error = calls_.modify_qp(pair_, sending, mask); error != 0)
-    return fail_errno(fmt::format("starting a queue pair on {}", device_.where()), error);
-  return {};
+  return connect_pair(device_, pair_, {.packet_number = packet_number_}, peer);
 }
 
 void QueuePair::stop() {

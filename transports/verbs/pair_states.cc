@@ -1,0 +1,113 @@
+#include "transports/verbs/pair_states.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "transports/secret.h"
+
+namespace gradrail::verbs {
+namespace {
+
+constexpr int k_min_rnr_timer = 12;  // 0.64 ms
+constexpr std::uint8_t k_hop_limit = 64;
+// For RoCE the kernel asks for the peer's hardware address when a queue pair connects, for about a second. The question
+// or its answer may be lost on a bad wire.
+constexpr int k_address_tries = 4;
+
+ibv_gid gid_of(const Introduction& peer) {
+  ibv_gid gid;
+  gid.global.subnet_prefix = peer.gid_high;
+  gid.global.interface_id = peer.gid_low;
+  return gid;
+}
+
+}  // namespace
+
+Result<std::uint32_t> new_packet_number() {
+  GRADRAIL_ASSIGN(const auto nonce, Secret::nonce());
+  std::uint32_t number = 0;
+  std::memcpy(&number, nonce.data(), sizeof number);
+  return number & 0xff'ffff;
+}
+
+Result<void> prepare_pair(const Device& device, ibv_qp* pair, int access) {
+  ibv_qp_attr attributes{};
+  attributes.qp_state = IBV_QPS_INIT;
+  attributes.port_num = static_cast<std::uint8_t>(device.port());
+  attributes.qp_access_flags = static_cast<unsigned>(access);
+  const int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+  if (const int error = device.calls().modify_qp(pair, attributes, mask); error != 0)
+    return fail_errno(fmt::format("preparing a queue pair on {}", device.where()), error);
+  return {};
+}
+
+void introduce_device(const Device& device, Introduction& self) {
+  const auto& port = device.port_attributes();
+  self.ethernet = port.link_layer == IBV_LINK_LAYER_ETHERNET ? 1 : 0;
+  self.global = device.gid().global ? 1 : 0;
+  self.mtu = static_cast<std::uint8_t>(device.mtu());
+  self.lid = port.lid;
+  self.gid_high = device.gid().gid.global.subnet_prefix;
+  self.gid_low = device.gid().gid.global.interface_id;
+}
+
+Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& start, const Introduction& peer) {
+  Introduction self;
+  introduce_device(device, self);
+  if (self.ethernet != peer.ethernet || self.global != peer.global)
+    return fail(Code::bad_usage,
+                fmt::format("{} is {}, the peer's device is not; choose devices of one network with the verbs setting "
+                            "device, and GIDs on all ranks or on none",
+                            device.where(),
+                            self.ethernet != 0 ? "RoCE"
+                            : self.global != 0 ? "InfiniBand with a GID"
+                                               : "InfiniBand by LID"));
+  if (peer.mtu < IBV_MTU_256 || peer.mtu > IBV_MTU_4096)
+    return fail(Code::malformed, "the peer names a path MTU that does not exist");
+  const auto& options = device.options();
+
+  ibv_qp_attr ready{};
+  ready.qp_state = IBV_QPS_RTR;
+  ready.path_mtu = std::min(device.mtu(), static_cast<ibv_mtu>(peer.mtu));
+  ready.dest_qp_num = peer.queue_pair;
+  ready.rq_psn = peer.packet_number;
+  ready.max_dest_rd_atomic = static_cast<std::uint8_t>(start.reads);
+  ready.min_rnr_timer = k_min_rnr_timer;
+  ready.ah_attr.dlid = peer.lid;
+  ready.ah_attr.sl = static_cast<std::uint8_t>(options.service_level);
+  ready.ah_attr.port_num = static_cast<std::uint8_t>(device.port());
+  if (peer.global != 0) {
+    ready.ah_attr.is_global = 1;
+    ready.ah_attr.grh.dgid = gid_of(peer);
+    ready.ah_attr.grh.sgid_index = static_cast<std::uint8_t>(device.gid().index);
+    ready.ah_attr.grh.hop_limit = k_hop_limit;
+    ready.ah_attr.grh.traffic_class = static_cast<std::uint8_t>(options.traffic_class);
+  }
+  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+             IBV_QP_MIN_RNR_TIMER;
+  int error = 0;
+  for (int tries = 0; tries < k_address_tries; ++tries)
+    if (error = device.calls().modify_qp(pair, ready, mask); error != ETIMEDOUT) break;
+  if (error != 0)
+    return fail_errno(
+        fmt::format("connecting a queue pair of {} to {}; is there a route between the two?", device.describe(),
+                    peer.global != 0 ? to_text(gid_of(peer)) : fmt::format("LID {}", peer.lid)),
+        error);
+
+  ibv_qp_attr sending{};
+  sending.qp_state = IBV_QPS_RTS;
+  sending.timeout = static_cast<std::uint8_t>(options.timeout);
+  sending.retry_cnt = static_cast<std::uint8_t>(options.retry);
+  sending.rnr_retry = static_cast<std::uint8_t>(start.rnr_retry);
+  sending.sq_psn = start.packet_number;
+  sending.max_rd_atomic = static_cast<std::uint8_t>(start.reads);
+  mask = IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
+  if (error = device.calls().modify_qp(pair, sending, mask); error != 0)
+    return fail_errno(fmt::format("starting a queue pair on {}", device.where()), error);
+  return {};
+}
+
+}  // namespace gradrail::verbs
