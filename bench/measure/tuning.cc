@@ -3,13 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
-#include <limits>
-#include <numeric>
 #include <optional>
-#include <set>
 
 #include "bench/measure/statistics.h"
 #include "collectives/select/candidates.h"
@@ -20,98 +15,18 @@ namespace gradrail {
 
 namespace {
 
-constexpr double k_never = std::numeric_limits<double>::infinity();
 constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: the bytes decide, not the rounds
 constexpr int k_most_bisections = 4;       // a crossing
 constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
 constexpr std::size_t k_hurried_finalists = 3;
-constexpr double k_doubtful = 1.1;      // a smaller difference is none within k_beyond_chance standard errors
-constexpr double k_beyond_chance = 3;   // as the best of many is the luckiest, too
-constexpr double k_first_effort = 0.5;  // of the usual time at a point, for all
-constexpr double k_most_effort = 6;     // for what may be the best, out of the time that the others were not given
-constexpr double k_may_be_best = 1.15;  // within this factor of the best, or with an interval that touches its own
-constexpr std::size_t k_most_finalists = 6;
-constexpr double k_luck = 0.1;    // ln of time
-constexpr std::size_t k_few = 3;  // so many are measured once
-
-std::vector<double> medians(const TunedSize& size) {
-  std::vector<double> out;
-  for (const auto& samples : size.samples_us) out.push_back(samples.empty() ? k_never : median(samples));
-  return out;
-}
-
-std::size_t best_of(const std::vector<double>& times) {
-  return static_cast<std::size_t>(std::min_element(times.begin(), times.end()) - times.begin());
-}
+constexpr double k_doubtful = 1.1;     // a smaller difference is none within k_beyond_chance standard errors
+constexpr double k_beyond_chance = 3;  // as the best of many is the luckiest, too
 
 std::string in_words(const Selection& selection) {
   std::string text = selection.algorithm;
   if (selection.lanes > 1) text += fmt::format(" with {} lanes", selection.lanes);
   if (selection.pieces > 1) text += fmt::format(" in {} pieces", selection.pieces);
   return text;
-}
-
-// A whole multiple of the unit near `share` of the way from low to high, in logarithms; strictly between, else nothing.
-std::optional<std::int64_t> between(std::int64_t low, std::int64_t high, double share, std::int64_t unit) {
-  const double wanted =
-      static_cast<double>(low) * std::pow(static_cast<double>(high) / static_cast<double>(low), share);
-  auto size = static_cast<std::int64_t>(std::llround(wanted / static_cast<double>(unit))) * unit;
-  if (std::has_single_bit(static_cast<std::uint64_t>(size)) && size + unit < high) size += unit;
-  if (size <= low || size >= high) return std::nullopt;
-  return size;
-}
-
-// The samples of those measured again, `which`, become the later ones; the others are brought to them, by how the
-// machine was then.
-void take_the_later(std::vector<std::vector<double>>& samples, const std::vector<std::size_t>& which,
-                    std::vector<std::vector<double>> later) {
-  GRADRAIL_CHECK(later.size() == which.size());
-  double log_drift = 0;
-  int known = 0;
-  for (std::size_t k = 0; k < which.size(); ++k) {
-    if (later[k].empty() || samples[which[k]].empty()) continue;
-    log_drift += std::log(median(later[k]) / median(samples[which[k]]));
-    ++known;
-  }
-  // Who was lucky the first time is less so the second; that alone is no drift.
-  if (known == 0) return;
-  if (std::abs(log_drift / known) < k_luck) log_drift = 0;
-  const double drift = std::exp(log_drift / known);
-  for (auto& one : samples)
-    for (double& sample : one) sample *= drift;
-  for (std::size_t k = 0; k < which.size(); ++k) samples[which[k]] = std::move(later[k]);
-}
-
-// Measures all for a short time, and then what may be the best, and those of `always`, again.
-Result<std::vector<std::vector<double>>> race(std::int64_t bytes, std::span<const Selection> selections,
-                                              const std::vector<std::size_t>& always, const MeasureSize& measure) {
-  if (selections.size() <= k_few) return measure(bytes, selections, 2 * k_first_effort);
-  GRADRAIL_ASSIGN(auto samples, measure(bytes, selections, k_first_effort));
-  GRADRAIL_CHECK(samples.size() == selections.size());
-  const TunedSize first{bytes, samples};
-  const auto times = medians(first);
-  const std::size_t best = best_of(times);
-  if (times[best] == k_never) return samples;
-  const Timing leader = summarise(samples[best]);
-  std::vector<std::size_t> order(times.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
-  std::vector<std::size_t> finalists;
-  for (const std::size_t i : order) {
-    if (times[i] == k_never) continue;
-    const bool near = times[i] <= k_may_be_best * times[best] || !parted(summarise(samples[i]), leader);
-    const bool wanted = std::find(always.begin(), always.end(), i) != always.end();
-    if (wanted || (near && finalists.size() < k_most_finalists)) finalists.push_back(i);
-  }
-  if (finalists.size() < 2) return samples;
-  std::vector<Selection> again;
-  for (const std::size_t i : finalists) again.push_back(selections[i]);
-  const double spared = (1 - k_first_effort) * static_cast<double>(selections.size());
-  GRADRAIL_ASSIGN(
-      auto second,
-      measure(bytes, again, std::clamp(spared / static_cast<double>(finalists.size()), k_first_effort, k_most_effort)));
-  take_the_later(samples, finalists, std::move(second));
-  return samples;
 }
 
 class Tuner {
@@ -173,7 +88,7 @@ class Tuner {
   }
 
   void keep_finalists(std::vector<std::size_t>& which) const {
-    const auto times = medians(tuned_.sizes.back());
+    const auto times = medians(tuned_.sizes.back().samples_us);
     std::stable_sort(which.begin(), which.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
     which.resize(std::min(which.size(), k_hurried_finalists));
     std::sort(which.begin(), which.end());
@@ -184,8 +99,8 @@ class Tuner {
   void drop_hopeless() {
     const TunedSize& last = tuned_.sizes.back();
     const TunedSize& previous = tuned_.sizes[tuned_.sizes.size() - 2];
-    const auto now = medians(last);
-    const auto then = medians(previous);
+    const auto now = medians(last.samples_us);
+    const auto then = medians(previous.samples_us);
     const double best_now = now[best_of(now)];
     const double best_then = then[best_of(then)];
     const double growth = std::log(static_cast<double>(last.bytes) / static_cast<double>(previous.bytes));
@@ -237,7 +152,7 @@ class Tuner {
     std::vector<std::pair<std::int64_t, std::int64_t>> unsure;
     for (std::size_t i = 0; i + 1 < tuned_.sizes.size() && !ranges.empty(); ++i)
       if (choice(ranges, tuned_.sizes[i].bytes) == choice(ranges, tuned_.sizes[i + 1].bytes) &&
-          best_of(medians(tuned_.sizes[i])) != best_of(medians(tuned_.sizes[i + 1])))
+          best_of(medians(tuned_.sizes[i].samples_us)) != best_of(medians(tuned_.sizes[i + 1].samples_us)))
         unsure.emplace_back(tuned_.sizes[i].bytes, tuned_.sizes[i + 1].bytes);
     for (auto [low, high] : crossings) GRADRAIL_TRY(bisect(ranges, low, high, k_most_bisections));
     // Large sizes first: there the differences last longest.
@@ -268,7 +183,7 @@ class Tuner {
   }
 
   Result<void> measure_again(TunedSize& size, std::vector<std::size_t> finalists) {
-    const auto times = medians(size);
+    const auto times = medians(size.samples_us);
     const double best = times[best_of(times)];
     for (std::size_t i = 0; i < times.size(); ++i)
       if (times[i] <= best * k_may_be_best) finalists.push_back(i);
@@ -304,7 +219,7 @@ class Tuner {
     const std::size_t above = index_of(choice(ranges, high));
     std::vector<std::size_t> finalists = {below, above};
     for (const std::int64_t side : {low, high}) {
-      const auto times = medians(at(side));
+      const auto times = medians(at(side).samples_us);
       const double best = times[best_of(times)];
       for (std::size_t i = 0; i < times.size(); ++i)
         if (times[i] <= best * k_finalist) finalists.push_back(i);
@@ -316,7 +231,7 @@ class Tuner {
       const auto middle = between(low, high, 0.5, unit_);
       if (!middle) break;
       GRADRAIL_TRY(measure_at(*middle, finalists));
-      const auto times = medians(at(*middle));
+      const auto times = medians(at(*middle).samples_us);
       if (times[below] == k_never || times[above] == k_never) break;
       const double ratio = times[below] / times[above];
       if (ratio < rules_.tie && ratio > 1 / rules_.tie) break;  // this is the crossing
@@ -344,7 +259,7 @@ double log_error(const Timing& timing) {
 // What using the candidate at a size loses, as ln of time: what the medians say, the less of it the less it is above
 // their error; 0 for a tie. A small loss that appears at size after size adds up, and noise does not.
 std::vector<double> losses(const TunedSize& size, const TuneRules& rules) {
-  auto out = medians(size);
+  auto out = medians(size.samples_us);
   const std::size_t best = best_of(out);
   const double least = out[best];
   if (least == k_never) return std::vector<double>(out.size(), 0);  // nothing is known here
@@ -389,8 +304,8 @@ std::vector<std::size_t> cheapest_path(const std::vector<std::vector<double>>& l
 
 // Where the times of a (better at low) and b (better at high) cross, in logarithms; the middle if that is not known.
 double crossing(const TunedSize& low, const TunedSize& high, std::size_t a, std::size_t b) {
-  const auto at_low = medians(low);
-  const auto at_high = medians(high);
+  const auto at_low = medians(low.samples_us);
+  const auto at_high = medians(high.samples_us);
   double share = 0.5;
   if (at_low[a] != k_never && at_low[b] != k_never && at_high[a] != k_never && at_high[b] != k_never) {
     const double before = std::log(at_low[b] / at_low[a]);
@@ -409,7 +324,7 @@ void describe(TableRange& range, const std::vector<Selection>& candidates, std::
   int rivals = 0;
   int confident = 0;
   for (const TunedSize& size : sizes) {
-    const auto times = medians(size);
+    const auto times = medians(size.samples_us);
     if (times[winner] == k_never) continue;
     ++range.sizes;
     range.median_us = times[winner];
@@ -437,66 +352,14 @@ void describe(TableRange& range, const std::vector<Selection>& candidates, std::
   }
 }
 
-// Halves of interleaved samples: every other one.
-std::vector<double> half(const std::vector<double>& samples, std::size_t which) {
-  std::vector<double> out;
-  for (std::size_t i = which; i < samples.size(); i += 2) out.push_back(samples[i]);
-  return out;
-}
-
-// The phase in which the size nearest to this one was fitted.
-const std::string& phase_near(const Tuned& tuned, std::int64_t bytes) {
-  const auto distance = [&](const TunedSize& size) {
-    return std::abs(std::log(static_cast<double>(size.bytes) / static_cast<double>(bytes)));
-  };
-  return std::min_element(tuned.sizes.begin(), tuned.sizes.end(),
-                          [&](const TunedSize& a, const TunedSize& b) { return distance(a) < distance(b); })
-      ->phase;
-}
-
-// Medians of one held-out size, of all samples and of each half.
-struct Judged {
-  std::vector<double> whole;
-  std::array<std::vector<double>, 2> halves;
-
-  // ln of the candidate's time over the oracle's, each oracle picked on the other half.
-  [[nodiscard]] double log_regret(std::size_t candidate) const {
-    double sum = 0;
-    for (std::size_t h = 0; h < 2; ++h) sum += std::log(halves[h][candidate] / halves[h][best_of(halves[1 - h])]);
-    return sum / 2;
-  }
-};
-
-Judged judge(const std::vector<std::vector<double>>& samples) {
-  Judged judged;
-  for (const auto& one : samples) {
-    const bool enough = one.size() >= 2;
-    judged.whole.push_back(enough ? median(one) : k_never);
-    for (std::size_t h = 0; h < 2; ++h) judged.halves[h].push_back(enough ? median(half(one, h)) : k_never);
-  }
-  return judged;
-}
-
-Spread spread_of(const std::vector<double>& log_regrets, const std::vector<Interval>& intervals = {}) {
-  if (log_regrets.empty()) return {};
-  const double sum = std::accumulate(log_regrets.begin(), log_regrets.end(), 0.0);
-  const auto worst = std::max_element(log_regrets.begin(), log_regrets.end());
-  Spread spread{std::exp(sum / static_cast<double>(log_regrets.size())), std::exp(*worst), 1, 1};
-  if (!intervals.empty()) {
-    const Interval& at_worst = intervals[static_cast<std::size_t>(worst - log_regrets.begin())];
-    spread.worst_low = at_worst.low;
-    spread.worst_high = at_worst.high;
-  }
-  return spread;
-}
-
 }  // namespace
 
 std::vector<TableRange> fit_ranges(const std::vector<Selection>& candidates, std::span<const TunedSize> all,
                                    const TuneRules& rules) {
   std::vector<TunedSize> sizes;  // at which anything has a time
   for (const TunedSize& size : all)
-    if (const auto times = medians(size); !times.empty() && times[best_of(times)] != k_never) sizes.push_back(size);
+    if (const auto times = medians(size.samples_us); !times.empty() && times[best_of(times)] != k_never)
+      sizes.push_back(size);
   if (sizes.empty()) return {};
   std::vector<std::vector<double>> loss;
   for (const TunedSize& size : sizes) loss.push_back(losses(size, rules));
@@ -523,115 +386,6 @@ Result<Tuned> tune_sizes(const Question& question, std::span<const std::int64_t>
                          const MeasureSize& measure, const TuneRules& rules) {
   if (sizes.empty()) return Tuned{};
   return Tuner(question, sizes, unit, measure, rules).run();
-}
-
-std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std::int64_t unit, const Tuned& tuned) {
-  std::set<std::int64_t> fitted;
-  for (const TunedSize& size : tuned.sizes) fitted.insert(size.bytes);
-  std::vector<std::int64_t> sizes;
-  for (std::size_t i = 0; i + 1 < grid.size(); ++i) {
-    // At different places between its neighbours each time.
-    constexpr double k_shares[] = {0.3, 0.6, 0.45, 0.75};
-    auto size = between(grid[i], grid[i + 1], k_shares[i % std::size(k_shares)], unit);
-    while (size && fitted.contains(*size)) *size += unit;
-    if (size && *size < grid[i + 1]) sizes.push_back(*size);
-  }
-  return sizes;
-}
-
-Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std::span<const std::int64_t> sizes,
-                              const Selector& table, const Selector& model, const MeasureSize& measure,
-                              const TuneRules& rules) {
-  Regret regret;
-  std::vector<double> table_logs;
-  std::vector<double> model_logs;
-  std::vector<double> same_logs;
-  std::vector<Interval> table_intervals;
-  std::vector<Interval> same_intervals;
-  std::vector<Interval> model_intervals;
-  std::vector<std::vector<double>> fixed_logs(tuned.candidates.size());  // by candidate
-  for (const std::int64_t bytes : sizes) {
-    Question here = question;
-    here.bytes = static_cast<std::uint64_t>(bytes);
-    // Everything that was measured at the next smaller size, and is not known to be hopeless since.
-    const TunedSize* below = nullptr;
-    for (const TunedSize& size : tuned.sizes) {
-      const auto measured = std::count_if(size.samples_us.begin(), size.samples_us.end(),
-                                          [](const auto& samples) { return !samples.empty(); });
-      // Bisection measured only finalists.
-      if (size.bytes < bytes &&
-          (below == nullptr || std::count_if(below->samples_us.begin(), below->samples_us.end(),
-                                             [](const auto& s) { return !s.empty(); }) <= 2 * measured))
-        below = &size;
-    }
-    std::vector<Selection> selections;
-    std::vector<std::optional<std::size_t>> candidate;
-    const auto place = [&](const Selection& selection) {
-      const auto found = std::find(selections.begin(), selections.end(), selection);
-      if (found != selections.end()) return static_cast<std::size_t>(found - selections.begin());
-      const auto known = std::find(tuned.candidates.begin(), tuned.candidates.end(), selection);
-      candidate.push_back(known == tuned.candidates.end()
-                              ? std::nullopt
-                              : std::optional(static_cast<std::size_t>(known - tuned.candidates.begin())));
-      selections.push_back(selection);
-      return selections.size() - 1;
-    };
-    for (std::size_t i = 0; below != nullptr && i < tuned.candidates.size(); ++i) {
-      const bool hopeless = std::any_of(tuned.dropped.begin(), tuned.dropped.end(), [&](const Dropped& d) {
-        return d.selection == tuned.candidates[i] && d.bytes < bytes;
-      });
-      if (!hopeless && !below->samples_us[i].empty()) place(tuned.candidates[i]);
-    }
-    const std::size_t by_table = place(table.choose(here));
-    const std::size_t by_model = place(model.choose(here));
-    GRADRAIL_ASSIGN(const auto samples, race(bytes, selections, {by_table, by_model}, measure));
-    const Judged judged = judge(samples);
-    const std::size_t best = best_of(judged.whole);
-    if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
-      if (rules.say) rules.say(fmt::format("nothing can be said about {}", format_size(bytes)));
-      continue;
-    }
-    HeldOutSize row;
-    row.bytes = bytes;
-    row.best = selections[best];
-    row.best_us = judged.whole[best];
-    row.table = selections[by_table];
-    row.table_us = judged.whole[by_table];
-    table_logs.push_back(judged.log_regret(by_table));
-    row.table_regret = std::exp(table_logs.back());
-    row.model = selections[by_model];
-    row.model_us = judged.whole[by_model];
-    model_logs.push_back(judged.log_regret(by_model));
-    const auto interval = [&](std::size_t chosen) {
-      return chosen == best ? Interval{1, 1} : ratio_of_medians(samples[chosen], samples[best]).interval;
-    };
-    table_intervals.push_back(interval(by_table));
-    model_intervals.push_back(interval(by_model));
-    row.model_regret = std::exp(model_logs.back());
-    for (std::size_t i = 0; i < selections.size(); ++i)
-      if (candidate[i] && judged.whole[i] != k_never) fixed_logs[*candidate[i]].push_back(judged.log_regret(i));
-    row.same_phase = !rules.phase || tuned.sizes.empty() || rules.phase() == phase_near(tuned, bytes);
-    if (row.same_phase) {
-      same_logs.push_back(table_logs.back());
-      same_intervals.push_back(table_intervals.back());
-    }
-    regret.sizes.push_back(std::move(row));
-  }
-  regret.table = spread_of(table_logs, table_intervals);
-  regret.model = spread_of(model_logs, model_intervals);
-  regret.table_same_phase = spread_of(same_logs, same_intervals);
-  std::optional<std::size_t> best;
-  for (std::size_t i = 0; i < fixed_logs.size(); ++i) {
-    if (fixed_logs[i].empty() || fixed_logs[i].size() != regret.sizes.size()) continue;
-    if (!best || spread_of(fixed_logs[i]).mean < spread_of(fixed_logs[*best]).mean) best = i;
-  }
-  if (best) {
-    regret.fixed = tuned.candidates[*best];
-    regret.fixed_spread = spread_of(fixed_logs[*best]);
-    for (std::size_t row = 0; row < regret.sizes.size(); ++row)
-      regret.sizes[row].fixed_regret = std::exp(fixed_logs[*best][row]);
-  }
-  return regret;
 }
 
 }  // namespace gradrail

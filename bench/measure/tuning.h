@@ -1,10 +1,8 @@
 // Finds the best selection for each size by measuring as little as that takes: a coarse grid of sizes first, on which
-// what has become hopeless is not measured at larger sizes, then bisection around the crossings; fits ranges of sizes;
-// and measures the ranges on sizes that they were not fitted on. At each size all candidates are measured for a short
-// time, and those that may be the best afterwards a second time and longer, against each other: what decides are their
-// second samples, which had no part in choosing them. Pure but for the measuring, which is a function that the caller
-// hands in; so all of it is tested on times made up. Comparisons are only ever made inside one block of interleaved
-// measurements.
+// what has become hopeless is not measured at larger sizes, then bisection around the crossings; and fits ranges of
+// sizes. At each size candidates race (race.h). What the ranges are worth at other sizes: regret.h. Pure but for the
+// measuring, which is a function that the caller hands in; so all of it is tested on times made up. Comparisons are
+// only ever made inside one block of interleaved measurements.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "bench/measure/race.h"
 #include "collectives/select/table.h"
 #include "transports/base/result.h"
 
 namespace gradrail {
-
-// Measures the selections against each other at one size, each for `effort` times the usual time; samples in
-// microseconds, by selection. Empty for one that is not defined there, or came out wrong.
-using MeasureSize = std::function<Result<std::vector<std::vector<double>>>(
-    std::int64_t bytes, std::span<const Selection> selections, double effort)>;
 
 struct TuneRules {
   double hopeless = 3;         // times slower than the best, at two sizes in a row (lanes and pieces: its root)
@@ -66,47 +60,5 @@ struct Tuned {
 // simplest. Borders lie where the times of the two sides cross.
 [[nodiscard]] std::vector<TableRange> fit_ranges(const std::vector<Selection>& candidates,
                                                  std::span<const TunedSize> sizes, const TuneRules& rules);
-
-struct HeldOutSize {
-  std::int64_t bytes = 0;
-  Selection best;  // of everything measured there: the oracle
-  double best_us = 0;
-  Selection table;
-  double table_us = 0;
-  double table_regret = 1;  // see below
-  Selection model;
-  double model_us = 0;
-  double model_regret = 1;
-  double fixed_regret = 1;  // of the best single selection
-  bool same_phase = true;   // as that of the nearest size that was fitted
-};
-
-struct Spread {
-  double mean = 1;  // geometric
-  double worst = 1;
-  // 95 % interval of the time at the worst size over the oracle's, as far as the samples say.
-  double worst_low = 1;
-  double worst_high = 1;
-};
-
-// Regret: time / the oracle's time. The oracle is picked on one half of the samples and judged on the other, both ways,
-// and so is the best single selection: a minimum over noisy medians, judged by the same samples, would be too good to
-// be true, and everything else look worse than it is. What may be the best, what the table says and what the model says
-// are measured longer than the rest (see above), so that the halves agree.
-struct Regret {
-  std::vector<HeldOutSize> sizes;
-  Spread table;
-  Spread model;
-  Spread table_same_phase;  // over the sizes that were judged in the phase in which the table was fitted there
-  Selection fixed;  // the selection, of those measured at every size, with the least regret when used for all sizes
-  Spread fixed_spread;
-};
-
-// Sizes between those fitted, off powers of two, multiples of `unit`, none of them in `tuned.sizes`.
-[[nodiscard]] std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std::int64_t unit,
-                                                       const Tuned& tuned);
-[[nodiscard]] Result<Regret> measure_regret(const Question& question, const Tuned& tuned,
-                                            std::span<const std::int64_t> sizes, const Selector& table,
-                                            const Selector& model, const MeasureSize& measure, const TuneRules& rules);
 
 }  // namespace gradrail

@@ -10,6 +10,7 @@
 #include "bench/measure/block.h"
 #include "bench/measure/link.h"
 #include "bench/measure/point.h"
+#include "bench/measure/regret.h"
 #include "bench/measure/sweep.h"
 #include "bench/measure/tuning.h"
 

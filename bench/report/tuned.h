@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/measure/regret.h"
 #include "bench/measure/tuning.h"
 
 namespace gradrail {

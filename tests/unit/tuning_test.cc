@@ -10,6 +10,7 @@
 #include <random>
 #include <set>
 
+#include "bench/measure/regret.h"
 #include "collectives/select/candidates.h"
 
 namespace gradrail {

@@ -1,0 +1,231 @@
+#include "bench/measure/regret.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "bench/measure/statistics.h"
+#include "results/size.h"
+
+namespace gradrail {
+
+namespace {
+
+// Halves of interleaved samples: every other one.
+std::vector<double> half(const std::vector<double>& samples, std::size_t which) {
+  std::vector<double> out;
+  for (std::size_t i = which; i < samples.size(); i += 2) out.push_back(samples[i]);
+  return out;
+}
+
+// The phase in which the size nearest to this one was fitted.
+const std::string& phase_near(const Tuned& tuned, std::int64_t bytes) {
+  const auto distance = [&](const TunedSize& size) {
+    return std::abs(std::log(static_cast<double>(size.bytes) / static_cast<double>(bytes)));
+  };
+  return std::min_element(tuned.sizes.begin(), tuned.sizes.end(),
+                          [&](const TunedSize& a, const TunedSize& b) { return distance(a) < distance(b); })
+      ->phase;
+}
+
+// Medians of one held-out size, of all samples and of each half.
+struct Judged {
+  std::vector<double> whole;
+  std::array<std::vector<double>, 2> halves;
+
+  // ln of the candidate's time over the oracle's, each oracle picked on the other half.
+  [[nodiscard]] double log_regret(std::size_t candidate) const {
+    double sum = 0;
+    for (std::size_t h = 0; h < 2; ++h) sum += std::log(halves[h][candidate] / halves[h][best_of(halves[1 - h])]);
+    return sum / 2;
+  }
+};
+
+Judged judge(const std::vector<std::vector<double>>& samples) {
+  Judged judged;
+  for (const auto& one : samples) {
+    const bool enough = one.size() >= 2;
+    judged.whole.push_back(enough ? median(one) : k_never);
+    for (std::size_t h = 0; h < 2; ++h) judged.halves[h].push_back(enough ? median(half(one, h)) : k_never);
+  }
+  return judged;
+}
+
+Spread spread_of(const std::vector<double>& log_regrets, const std::vector<Interval>& intervals = {}) {
+  if (log_regrets.empty()) return {};
+  const double sum = std::accumulate(log_regrets.begin(), log_regrets.end(), 0.0);
+  const auto worst = std::max_element(log_regrets.begin(), log_regrets.end());
+  Spread spread{std::exp(sum / static_cast<double>(log_regrets.size())), std::exp(*worst), 1, 1};
+  if (!intervals.empty()) {
+    const Interval& at_worst = intervals[static_cast<std::size_t>(worst - log_regrets.begin())];
+    spread.worst_low = at_worst.low;
+    spread.worst_high = at_worst.high;
+  }
+  return spread;
+}
+
+// What is measured at a held-out size, each once.
+class Field {
+ public:
+  // Everything that was measured at the next smaller size that was fitted, and is not known to be hopeless since.
+  Field(const Tuned& tuned, std::int64_t bytes) : tuned_(tuned) {
+    const auto measured = [](const TunedSize& size) {
+      return std::count_if(size.samples_us.begin(), size.samples_us.end(),
+                           [](const auto& samples) { return !samples.empty(); });
+    };
+    const TunedSize* below = nullptr;
+    for (const TunedSize& size : tuned.sizes)
+      // Bisection measured only finalists.
+      if (size.bytes < bytes && (below == nullptr || measured(*below) <= 2 * measured(size))) below = &size;
+    for (std::size_t i = 0; below != nullptr && i < tuned.candidates.size(); ++i) {
+      const bool hopeless = std::any_of(tuned.dropped.begin(), tuned.dropped.end(), [&](const Dropped& d) {
+        return d.selection == tuned.candidates[i] && d.bytes < bytes;
+      });
+      if (!hopeless && !below->samples_us[i].empty()) (void)place(tuned.candidates[i]);
+    }
+  }
+
+  // Where it stands among the selections; added if it was not there.
+  std::size_t place(const Selection& selection) {
+    const auto found = std::find(selections_.begin(), selections_.end(), selection);
+    if (found != selections_.end()) return static_cast<std::size_t>(found - selections_.begin());
+    selections_.push_back(selection);
+    return selections_.size() - 1;
+  }
+  [[nodiscard]] const std::vector<Selection>& selections() const { return selections_; }
+  // Of the i-th, in Tuned::candidates.
+  [[nodiscard]] std::optional<std::size_t> candidate(std::size_t i) const {
+    const auto known = std::find(tuned_.candidates.begin(), tuned_.candidates.end(), selections_[i]);
+    if (known == tuned_.candidates.end()) return std::nullopt;
+    return static_cast<std::size_t>(known - tuned_.candidates.begin());
+  }
+
+ private:
+  const Tuned& tuned_;
+  std::vector<Selection> selections_;
+};
+
+// ln of regrets, size by size, and intervals of the ratios behind them.
+struct Losses {
+  std::vector<double> logs;
+  std::vector<Interval> intervals;
+  void add(double log, Interval interval) {
+    logs.push_back(log);
+    intervals.push_back(interval);
+  }
+  [[nodiscard]] Spread spread() const { return spread_of(logs, intervals); }
+};
+
+class Trial {
+ public:
+  Trial(const Question& question, const Tuned& tuned, const Selector& table, const Selector& model,
+        const MeasureSize& measure, const TuneRules& rules)
+      : question_(question),
+        tuned_(tuned),
+        by_table_(table),
+        by_model_(model),
+        measure_(measure),
+        rules_(rules),
+        fixed_(tuned.candidates.size()) {}
+
+  Result<void> judge_at(std::int64_t bytes) {
+    Question here = question_;
+    here.bytes = static_cast<std::uint64_t>(bytes);
+    Field field(tuned_, bytes);
+    const std::size_t by_table = field.place(by_table_.choose(here));
+    const std::size_t by_model = field.place(by_model_.choose(here));
+    const auto& selections = field.selections();
+    GRADRAIL_ASSIGN(const auto samples, race(bytes, selections, {by_table, by_model}, measure_));
+    const Judged judged = judge(samples);
+    const std::size_t best = best_of(judged.whole);
+    if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
+      if (rules_.say) rules_.say(fmt::format("nothing can be said about {}", format_size(bytes)));
+      return {};
+    }
+    const auto lose = [&](Losses& losses, std::size_t chosen) {
+      losses.add(judged.log_regret(chosen),
+                 chosen == best ? Interval{1, 1} : ratio_of_medians(samples[chosen], samples[best]).interval);
+      return std::exp(losses.logs.back());
+    };
+    HeldOutSize row;
+    row.bytes = bytes;
+    row.best = selections[best];
+    row.best_us = judged.whole[best];
+    row.table = selections[by_table];
+    row.table_us = judged.whole[by_table];
+    row.table_regret = lose(table_, by_table);
+    row.model = selections[by_model];
+    row.model_us = judged.whole[by_model];
+    row.model_regret = lose(model_, by_model);
+    for (std::size_t i = 0; i < selections.size(); ++i)
+      if (const auto candidate = field.candidate(i); candidate && judged.whole[i] != k_never)
+        fixed_[*candidate].push_back(judged.log_regret(i));
+    row.same_phase = !rules_.phase || tuned_.sizes.empty() || rules_.phase() == phase_near(tuned_, bytes);
+    if (row.same_phase) lose(table_same_phase_, by_table);
+    regret_.sizes.push_back(std::move(row));
+    return {};
+  }
+
+  Regret result() {
+    regret_.table = table_.spread();
+    regret_.model = model_.spread();
+    regret_.table_same_phase = table_same_phase_.spread();
+    find_best_fixed();
+    return std::move(regret_);
+  }
+
+ private:
+  void find_best_fixed() {
+    std::optional<std::size_t> best;
+    for (std::size_t i = 0; i < fixed_.size(); ++i) {
+      if (fixed_[i].empty() || fixed_[i].size() != regret_.sizes.size()) continue;
+      if (!best || spread_of(fixed_[i]).mean < spread_of(fixed_[*best]).mean) best = i;
+    }
+    if (!best) return;
+    regret_.fixed = tuned_.candidates[*best];
+    regret_.fixed_spread = spread_of(fixed_[*best]);
+    for (std::size_t row = 0; row < regret_.sizes.size(); ++row)
+      regret_.sizes[row].fixed_regret = std::exp(fixed_[*best][row]);
+  }
+
+  const Question& question_;
+  const Tuned& tuned_;
+  const Selector& by_table_;
+  const Selector& by_model_;
+  const MeasureSize& measure_;
+  const TuneRules& rules_;
+  Regret regret_;
+  Losses table_, model_, table_same_phase_;
+  std::vector<std::vector<double>> fixed_;  // ln of regret by candidate, at the sizes where it was measured
+};
+
+}  // namespace
+
+std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std::int64_t unit, const Tuned& tuned) {
+  std::set<std::int64_t> fitted;
+  for (const TunedSize& size : tuned.sizes) fitted.insert(size.bytes);
+  std::vector<std::int64_t> sizes;
+  for (std::size_t i = 0; i + 1 < grid.size(); ++i) {
+    // At different places between its neighbours each time.
+    constexpr double k_shares[] = {0.3, 0.6, 0.45, 0.75};
+    auto size = between(grid[i], grid[i + 1], k_shares[i % std::size(k_shares)], unit);
+    while (size && fitted.contains(*size)) *size += unit;
+    if (size && *size < grid[i + 1]) sizes.push_back(*size);
+  }
+  return sizes;
+}
+
+Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std::span<const std::int64_t> sizes,
+                              const Selector& table, const Selector& model, const MeasureSize& measure,
+                              const TuneRules& rules) {
+  Trial trial(question, tuned, table, model, measure, rules);
+  for (const std::int64_t bytes : sizes) GRADRAIL_TRY(trial.judge_at(bytes));
+  return trial.result();
+}
+
+}  // namespace gradrail
