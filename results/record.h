@@ -121,7 +121,7 @@ struct Point {
   std::optional<double> decode_us;
   std::optional<double> rel_l2_error;    // of the result, against float64
   std::optional<double> max_error;       // of one element, as a share of the largest exact one
-  std::optional<double> break_even_gbs;  // of a link: below it, encoding is worth the time that it adds
+  std::optional<double> break_even_gbs;  // of a link at which encoding gains nothing and costs nothing (schema.json)
   std::optional<bool> non_finite;        // true: a value was no finite number when it was encoded, or came out so
 };
 

@@ -71,6 +71,26 @@ void add_coding(Point& point, const Call& call, const Outcome& outcome) {
 
 }  // namespace
 
+double break_even_gbs(const CodedAndDense& measured) {
+  const double saved = measured.dense_bytes - measured.coded_bytes;
+  double coding = measured.coding_us;
+  double hidden = 0;  // share of the shorter of coding and the wire
+  if (measured.dense_us > 0 && measured.dense_bytes > 0) {
+    // What this link takes for the encoded bytes.
+    const double wire = measured.dense_us * measured.coded_bytes / measured.dense_bytes;
+    const double overlap = coding + wire - measured.coded_us;
+    if (overlap < 0)
+      coding -= overlap;
+    else if (const double shorter = std::min(coding, wire); shorter > 0)
+      hidden = std::min(1.0, overlap / shorter);
+  }
+  if (saved <= 0 || coding <= 0) return 0;
+  // Bytes in a microsecond are thousandths of a GB/s.
+  const double where_wire_is_shorter = (measured.dense_bytes - (1 - hidden) * measured.coded_bytes) / coding;
+  if (where_wire_is_shorter >= measured.coded_bytes / coding) return where_wire_is_shorter * 1e-3;
+  return saved / (coding * (1 - hidden)) * 1e-3;
+}
+
 void say_where_encoding_pays(std::vector<Point>& points) {
   for (Point& point : points) {
     if (!is_encoded(point) || !point.time_us || !point.wire_bytes) continue;
@@ -79,15 +99,16 @@ void say_where_encoding_pays(std::vector<Point>& points) {
       if (other.library == point.library && other.buffers == point.buffers && other.time_us && other.wire_bytes &&
           !is_encoded(other) && (dense == nullptr || other.time_us->median < dense->time_us->median))
         dense = &other;
-    double added_us = point.encode_us.value_or(0) + point.decode_us.value_or(0);
-    double dense_bytes = static_cast<double>(*point.wire_bytes) * point.wire_ratio.value_or(1);
+    CodedAndDense measured;
+    measured.coded_us = point.time_us->median;
+    measured.coded_bytes = static_cast<double>(*point.wire_bytes);
+    measured.coding_us = point.encode_us.value_or(0) + point.decode_us.value_or(0);
+    measured.dense_bytes = measured.coded_bytes * point.wire_ratio.value_or(1);
     if (dense != nullptr) {
-      added_us = std::max(added_us, point.time_us->median - dense->time_us->median);
-      dense_bytes = static_cast<double>(*dense->wire_bytes);
+      measured.dense_us = dense->time_us->median;
+      measured.dense_bytes = static_cast<double>(*dense->wire_bytes);
     }
-    const double saved = std::max(0.0, dense_bytes - static_cast<double>(*point.wire_bytes));
-    // Bytes in a microsecond are thousandths of a GB/s.
-    if (added_us > 0) point.break_even_gbs = saved / added_us * 1e-3;
+    if (measured.dense_us > 0 || measured.coding_us > 0) point.break_even_gbs = break_even_gbs(measured);
   }
 }
 

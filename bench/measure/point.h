@@ -31,9 +31,22 @@ struct Setting {
 // The collective's data, by which sizes go.
 [[nodiscard]] std::int64_t bytes_of(const Call& call, int ranks);
 
-// Says of points of one block below which bandwidth of a link encoding pays: the bytes that it saves against the
-// fastest of those without a codec, by the time that it adds. That is what encoding and decoding take, as if nothing of
-// it were hidden behind the wire, or what the operation took longer here, if that is more.
+// The same operation without and with a codec, as measured on one link.
+struct CodedAndDense {
+  double dense_us = 0;  // 0: not measured
+  double dense_bytes = 0;
+  double coded_us = 0;
+  double coded_bytes = 0;
+  double coding_us = 0;  // of coded_us: encoding and decoding
+};
+// The bandwidth of a link, in GB/s, at which both take as long: below it encoding pays. Without a codec time goes with
+// the bytes, dense_bytes / bandwidth. With one it is coding_us + coded_bytes / bandwidth, less what is hidden of the
+// shorter of the two behind the longer; the share hidden is the one that was measured, and stays. What the encoded
+// operation took beyond coding and its bytes counts as coding. 0 where no bytes are saved or nothing was measured.
+// Without dense_us nothing is taken to be hidden.
+[[nodiscard]] double break_even_gbs(const CodedAndDense& measured);
+
+// Says of points of one block where encoding breaks even, against the fastest of those without a codec.
 void say_where_encoding_pays(std::vector<Point>& points);
 
 // The phase is left open.
