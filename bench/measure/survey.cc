@@ -14,20 +14,32 @@ namespace gradrail {
 
 namespace {
 
-constexpr std::uint64_t k_sizes[] = {8, 256, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 512 << 10, 2 << 20};
-// Between hosts a switch or a shaper may let the first few hundred KiB pass faster than it can go on.
-constexpr std::uint64_t k_beyond_bursts = 4 << 20;
+// Where the bytes decide they are near each other: what fits into which cache, and with it who is fastest, changes
+// there.
+constexpr std::uint64_t k_sizes[] = {8, 256, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 512 << 10, 2 << 20, 8 << 20};
+// Between hosts an operation on the largest would take longer than all the rest, and links know no caches.
+constexpr std::uint64_t k_largest_between_hosts = 4 << 20;
 constexpr std::uint64_t k_long_bytes = 256 << 10;  // from here on the bytes decide, and an operation takes its time
-constexpr int k_samples = 16;
-constexpr int k_long_samples = 8;
-constexpr double k_implausible = 4;  // times slower than the best by the model alone
-constexpr double k_hopeless = 3;     // by the times at the size before, where the bytes decide
+// All that are plausible are measured for a short time, and those that may be the best again, longer.
+constexpr Seconds k_first_time{0.006};
+constexpr Seconds k_second_time{0.025};
+constexpr std::size_t k_most_finalists = 4;
+constexpr double k_may_be_best = 1.3;            // times the best, in the short time
+constexpr double k_implausible = 4;              // times slower than the best by the model alone
+constexpr double k_hopeless = 3;                 // by the times at the size before, where the bytes decide
+constexpr std::uint64_t k_dear_bytes = 4 << 20;  // from here on an operation takes milliseconds
+constexpr double k_hopeless_and_dear = 1.5;
 constexpr double k_worth_pieces = 1.5;
 constexpr std::size_t k_most_at_a_size = 16;
 
 std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool several_hosts) {
-  std::vector<std::uint64_t> ladder(std::begin(k_sizes), std::end(k_sizes));
-  if (several_hosts) ladder.push_back(k_beyond_bursts);
+  std::vector<std::uint64_t> ladder;
+  for (const std::uint64_t bytes : k_sizes) {
+    // A switch or a shaper may let the first few hundred KiB pass faster than it can go on.
+    const bool last = several_hosts && bytes >= k_largest_between_hosts;
+    ladder.push_back(last ? k_largest_between_hosts : bytes);
+    if (last) break;
+  }
   std::vector<std::uint64_t> sizes;
   for (std::size_t i = 0; i < ladder.size(); ++i) {
     const bool below = i + 1 < ladder.size() && ladder[i + 1] <= options.smallest;
@@ -66,7 +78,7 @@ class Survey {
       : bootstrap_(bootstrap), group_(group), model_(model), options_(options) {}
 
   Result<GroupTimes> run() {
-    GroupTimes times{group_.ranks(), group_.ranks_per_host(), {}};
+    GroupTimes times{group_.ranks(), group_.ranks_per_host(), {}, options_.in_place};
     const auto sizes = sizes_around(options_, group_.hosts() > 1);
     if (group_.ranks() < 2 || options_.collectives.empty() || sizes.empty()) return times;
     GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(group_, largest_of(sizes), options_.buffers, Cache::hot));
@@ -121,8 +133,9 @@ class Survey {
     std::vector<Selection> chosen;
     for (std::size_t i = 0; i < list.size() && chosen.size() < k_most_at_a_size; ++i) {
       const double before = behind({list[i].algorithm, 1, 1});
+      const double hopeless = bytes >= k_dear_bytes ? k_hopeless_and_dear : k_hopeless;
       const bool plausible =
-          before > 0 ? before < k_hopeless || bytes < k_long_bytes : expected[i] < k_implausible * least;
+          before > 0 ? before < hopeless || bytes < k_long_bytes : expected[i] < k_implausible * least;
       const bool worth_it = list[i].pieces == 1 || (before > 0 && before < k_worth_pieces);
       if (plausible && worth_it) chosen.push_back(list[i]);
     }
@@ -146,23 +159,54 @@ class Survey {
     GRADRAIL_ASSIGN(const Bytes told, broadcast_work(bootstrap_, options_.timeout,
                                                      [&] { return pack(worth_measuring(collective, bytes)); }));
     GRADRAIL_ASSIGN(const auto selections, unpack_selections(told));
+    last_.clear();
+    GRADRAIL_TRY(measure(buffers, collective, bytes, selections, k_first_time));
+    // Of many that are about as fast the luckiest would be taken for the best; where each takes long, they are few.
+    // Ranks other than 0 know only their own times.
+    GRADRAIL_ASSIGN(const Bytes again, bootstrap_.broadcast(pack(finalists()), soon()));
+    GRADRAIL_ASSIGN(const auto finalists, unpack_selections(again));
+    if (finalists.size() > 1 && bytes < k_dear_bytes)
+      GRADRAIL_TRY(measure(buffers, collective, bytes, finalists, k_second_time));
+    for (const auto& [selection, seconds] : last_)
+      observations.push_back({collective, selection, bytes_of(call_of(collective, bytes, selection)), seconds});
+    return {};
+  }
+
+  // One block; the times become those of the selections.
+  Result<void> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
+                       const std::vector<Selection>& selections, Seconds each) {
     std::vector<Call> calls;
     for (const Selection& selection : selections) calls.push_back(call_of(collective, bytes, selection));
     MeasureRules rules;
-    rules.samples = bytes < k_long_bytes ? k_samples : k_long_samples;
+    rules.time_per_point = each;
     rules.warmup = 2;
     rules.check = false;
     rules.timeout = options_.timeout;
+    rules.seed = ++blocks_;
     GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap_, group_, buffers, calls, rules));
-    last_.clear();
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
       if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;
       const double seconds = median(outcomes[i].samples_us) * 1e-6;
       if (seconds <= 0) continue;
-      last_.emplace_back(selections[i], seconds);
-      observations.push_back({collective, selections[i], bytes_of(calls[i]), seconds});
+      const auto known =
+          std::find_if(last_.begin(), last_.end(), [&](const auto& one) { return one.first == selections[i]; });
+      if (known != last_.end())
+        known->second = seconds;
+      else
+        last_.emplace_back(selections[i], seconds);
     }
     return {};
+  }
+
+  // Rank 0's.
+  std::vector<Selection> finalists() const {
+    auto order = last_;
+    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    std::vector<Selection> nearest;
+    for (const auto& [selection, seconds] : order)
+      if (nearest.size() < k_most_finalists && seconds <= k_may_be_best * order.front().second)
+        nearest.push_back(selection);
+    return nearest;
   }
 
   static Bytes pack_observations(const std::vector<Observation>& observations) {
@@ -200,7 +244,8 @@ class Survey {
   Communicator& group_;
   const CostModel& model_;
   const SurveyOptions& options_;
-  std::vector<std::pair<Selection, double>> last_;  // rank 0's, at the size before
+  std::vector<std::pair<Selection, double>> last_;  // rank 0's seconds, at the size measured last
+  std::uint64_t blocks_ = 0;
 };
 
 }  // namespace

@@ -121,6 +121,7 @@ CostSelector::CostSelector(CostModel model, std::string source, const GroupTimes
     question.bytes = one.bytes;
     question.ranks = ranks_;
     question.ranks_per_host = ranks_per_host_;
+    question.in_place = times.in_place;
     const auto modelled = predict(one.selection, question, model_);
     if (!modelled || *modelled <= 0) continue;
     const double at = std::log(static_cast<double>(one.bytes));

@@ -30,6 +30,7 @@ struct GroupTimes {
   int ranks = 0;
   int ranks_per_host = 0;
   std::vector<Observation> observations;
+  bool in_place = false;  // how they were called
 };
 
 class CostSelector : public Selector {

@@ -136,6 +136,20 @@ TEST(CostSelector, TimesOfAlgorithmsOutweighTheModel) {
   EXPECT_EQ(selector.choose(allreduce(1 << 16, 8)), CostSelector(model, "test").choose(allreduce(1 << 16, 8)));
 }
 
+TEST(CostSelector, TimesMeasuredInPlaceAreThoseOfCallsInPlace) {
+  CostModel model;
+  model.inside = {2e-6, 1e-10};
+  constexpr std::uint64_t k_bytes = 1 << 20;
+  Question question = allreduce(k_bytes, 4);
+  question.in_place = true;
+  GroupTimes times{4, 4, {}, true};
+  // All take about as long as each other, and tree takes least, whatever the model says of either way to call them.
+  for (const char* name : {"ring", "tree", "recursive_doubling", "halving_doubling", "one_shot", "two_shot"})
+    times.observations.push_back({Collective::allreduce, {name, 1, 1}, k_bytes, 1.1e-3});
+  times.observations[1].seconds = 1e-3;
+  EXPECT_EQ(CostSelector(model, "test", times).choose(question).algorithm, "tree");
+}
+
 TEST(ModelFit, FindsTheParametersThatMadeTheTimes) {
   CostModel truth;
   truth.inside = {4e-6, 3e-10};
