@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -15,6 +15,8 @@
 namespace gradrail {
 
 namespace {
+
+constexpr int k_passes = 3;  // over sizes that were judged in another phase than they were fitted in
 
 // Halves of interleaved samples: every other one.
 std::vector<double> half(const std::vector<double>& samples, std::size_t which) {
@@ -56,17 +58,19 @@ Judged judge(const std::vector<std::vector<double>>& samples) {
   return judged;
 }
 
-Spread spread_of(const std::vector<double>& log_regrets, const std::vector<Interval>& intervals = {}) {
-  if (log_regrets.empty()) return {};
-  const double sum = std::accumulate(log_regrets.begin(), log_regrets.end(), 0.0);
-  const auto worst = std::max_element(log_regrets.begin(), log_regrets.end());
-  Spread spread{std::exp(sum / static_cast<double>(log_regrets.size())), std::exp(*worst), 1, 1};
-  if (!intervals.empty()) {
-    const Interval& at_worst = intervals[static_cast<std::size_t>(worst - log_regrets.begin())];
-    spread.worst_low = at_worst.low;
-    spread.worst_high = at_worst.high;
-  }
-  return spread;
+// At one size: ln of regret, and the interval of the ratio behind it.
+struct Loss {
+  double log = 0;
+  Interval interval;
+};
+
+Spread spread_of(const std::vector<Loss>& losses) {
+  if (losses.empty()) return {};
+  double sum = 0;
+  for (const Loss& loss : losses) sum += loss.log;
+  const auto worst = std::max_element(losses.begin(), losses.end(), [](auto& a, auto& b) { return a.log < b.log; });
+  return {std::exp(sum / static_cast<double>(losses.size())), std::exp(worst->log), worst->interval.low,
+          worst->interval.high};
 }
 
 // What is measured at a held-out size, each once.
@@ -110,30 +114,15 @@ class Field {
   std::vector<Selection> selections_;
 };
 
-// ln of regrets, size by size, and intervals of the ratios behind them.
-struct Losses {
-  std::vector<double> logs;
-  std::vector<Interval> intervals;
-  void add(double log, Interval interval) {
-    logs.push_back(log);
-    intervals.push_back(interval);
-  }
-  [[nodiscard]] Spread spread() const { return spread_of(logs, intervals); }
-};
-
 class Trial {
  public:
   Trial(const Question& question, const Tuned& tuned, const Selector& table, const Selector& model,
         const MeasureSize& measure, const TuneRules& rules)
-      : question_(question),
-        tuned_(tuned),
-        by_table_(table),
-        by_model_(model),
-        measure_(measure),
-        rules_(rules),
-        fixed_(tuned.candidates.size()) {}
+      : question_(question), tuned_(tuned), by_table_(table), by_model_(model), measure_(measure), rules_(rules) {}
 
-  Result<void> judge_at(std::int64_t bytes) {
+  // False if the machine was in another phase than when the table was fitted there. What was said of the size before is
+  // forgotten.
+  Result<bool> judge_at(std::int64_t bytes) {
     Question here = question_;
     here.bytes = static_cast<std::uint64_t>(bytes);
     Field field(tuned_, bytes);
@@ -145,52 +134,71 @@ class Trial {
     const std::size_t best = best_of(judged.whole);
     if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
       if (rules_.say) rules_.say(fmt::format("nothing can be said about {}", format_size(bytes)));
-      return {};
+      return true;
     }
-    const auto lose = [&](Losses& losses, std::size_t chosen) {
-      losses.add(judged.log_regret(chosen),
-                 chosen == best ? Interval{1, 1} : ratio_of_medians(samples[chosen], samples[best]).interval);
-      return std::exp(losses.logs.back());
+    const auto loss_of = [&](std::size_t chosen) {
+      return Loss{judged.log_regret(chosen),
+                  chosen == best ? Interval{1, 1} : ratio_of_medians(samples[chosen], samples[best]).interval};
     };
-    HeldOutSize row;
+    Verdict verdict;
+    verdict.table = loss_of(by_table);
+    verdict.model = loss_of(by_model);
+    HeldOutSize& row = verdict.row;
     row.bytes = bytes;
     row.best = selections[best];
     row.best_us = judged.whole[best];
     row.table = selections[by_table];
     row.table_us = judged.whole[by_table];
-    row.table_regret = lose(table_, by_table);
+    row.table_regret = std::exp(verdict.table.log);
     row.model = selections[by_model];
     row.model_us = judged.whole[by_model];
-    row.model_regret = lose(model_, by_model);
+    row.model_regret = std::exp(verdict.model.log);
+    row.same_phase = !rules_.phase || tuned_.sizes.empty() || rules_.phase() == phase_near(tuned_, bytes);
+    verdict.fixed.resize(tuned_.candidates.size());
     for (std::size_t i = 0; i < selections.size(); ++i)
       if (const auto candidate = field.candidate(i); candidate && judged.whole[i] != k_never)
-        fixed_[*candidate].push_back(judged.log_regret(i));
-    row.same_phase = !rules_.phase || tuned_.sizes.empty() || rules_.phase() == phase_near(tuned_, bytes);
-    if (row.same_phase) lose(table_same_phase_, by_table);
-    regret_.sizes.push_back(std::move(row));
-    return {};
+        verdict.fixed[*candidate] = judged.log_regret(i);
+    const bool same = row.same_phase;
+    verdicts_.insert_or_assign(bytes, std::move(verdict));
+    return same;
   }
 
   Regret result() {
-    regret_.table = table_.spread();
-    regret_.model = model_.spread();
-    regret_.table_same_phase = table_same_phase_.spread();
-    find_best_fixed();
-    return std::move(regret_);
+    Regret regret;
+    std::vector<Loss> table, model, table_same_phase;
+    for (auto& [bytes, verdict] : verdicts_) {
+      table.push_back(verdict.table);
+      model.push_back(verdict.model);
+      if (verdict.row.same_phase) table_same_phase.push_back(verdict.table);
+      regret.sizes.push_back(verdict.row);
+    }
+    regret.table = spread_of(table);
+    regret.model = spread_of(model);
+    regret.table_same_phase = spread_of(table_same_phase);
+    find_best_fixed(regret);
+    return regret;
   }
 
  private:
-  void find_best_fixed() {
-    std::optional<std::size_t> best;
-    for (std::size_t i = 0; i < fixed_.size(); ++i) {
-      if (fixed_[i].empty() || fixed_[i].size() != regret_.sizes.size()) continue;
-      if (!best || spread_of(fixed_[i]).mean < spread_of(fixed_[*best]).mean) best = i;
+  struct Verdict {
+    HeldOutSize row;
+    Loss table, model;
+    std::vector<std::optional<double>> fixed;  // ln of regret by candidate
+  };
+
+  void find_best_fixed(Regret& regret) const {
+    for (std::size_t i = 0; i < tuned_.candidates.size(); ++i) {
+      std::vector<Loss> losses;
+      for (const auto& [bytes, verdict] : verdicts_)
+        if (verdict.fixed[i]) losses.push_back({*verdict.fixed[i], {1, 1}});
+      if (losses.empty() || losses.size() != verdicts_.size()) continue;
+      Spread spread = spread_of(losses);
+      spread.worst_low = spread.worst_high = 1;  // not looked at
+      if (!regret.fixed.algorithm.empty() && spread.mean >= regret.fixed_spread.mean) continue;
+      regret.fixed = tuned_.candidates[i];
+      regret.fixed_spread = spread;
+      for (std::size_t row = 0; row < losses.size(); ++row) regret.sizes[row].fixed_regret = std::exp(losses[row].log);
     }
-    if (!best) return;
-    regret_.fixed = tuned_.candidates[*best];
-    regret_.fixed_spread = spread_of(fixed_[*best]);
-    for (std::size_t row = 0; row < regret_.sizes.size(); ++row)
-      regret_.sizes[row].fixed_regret = std::exp(fixed_[*best][row]);
   }
 
   const Question& question_;
@@ -199,9 +207,7 @@ class Trial {
   const Selector& by_model_;
   const MeasureSize& measure_;
   const TuneRules& rules_;
-  Regret regret_;
-  Losses table_, model_, table_same_phase_;
-  std::vector<std::vector<double>> fixed_;  // ln of regret by candidate, at the sizes where it was measured
+  std::map<std::int64_t, Verdict> verdicts_;  // by size
 };
 
 }  // namespace
@@ -224,7 +230,15 @@ Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std:
                               const Selector& table, const Selector& model, const MeasureSize& measure,
                               const TuneRules& rules) {
   Trial trial(question, tuned, table, model, measure, rules);
-  for (const std::int64_t bytes : sizes) GRADRAIL_TRY(trial.judge_at(bytes));
+  std::vector<std::int64_t> left(sizes.begin(), sizes.end());
+  for (int pass = 0; pass < k_passes && !left.empty(); ++pass) {
+    std::vector<std::int64_t> in_another_phase;
+    for (const std::int64_t bytes : left) {
+      GRADRAIL_ASSIGN(const bool same, trial.judge_at(bytes));
+      if (!same) in_another_phase.push_back(bytes);
+    }
+    left = std::move(in_another_phase);
+  }
   return trial.result();
 }
 

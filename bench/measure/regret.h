@@ -4,7 +4,8 @@
 // Regret: time / the oracle's time. The oracle is picked on one half of the samples and judged on the other, both ways,
 // and so is the best single selection: a minimum over noisy medians, judged by the same samples, would be too good to
 // be true, and everything else look worse than it is. What may be the best, what the table says and what the model says
-// are measured longer than the rest (race.h), so that the halves agree. Pure, as tuning.h.
+// are measured longer than the rest (race.h), so that the halves agree. What is best changes with the machine's phase,
+// so a size that was judged in another one than it was fitted in is judged again, up to twice. Pure, as tuning.h.
 #pragma once
 
 #include <cstdint>

@@ -19,6 +19,7 @@ constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: 
 constexpr int k_most_bisections = 4;       // a crossing
 constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
 constexpr std::size_t k_hurried_finalists = 3;
+constexpr int k_settling_rounds = 2;
 constexpr double k_doubtful = 1.1;     // a smaller difference is none within k_beyond_chance standard errors
 constexpr double k_beyond_chance = 3;  // as the best of many is the luckiest, too
 
@@ -44,6 +45,7 @@ class Tuner {
     for (std::size_t i = 0; i < grid_.size(); ++i) GRADRAIL_TRY(coarse(grid_[i]));
     GRADRAIL_TRY(refine());
     GRADRAIL_TRY(confirm());
+    GRADRAIL_TRY(settle());
     tuned_.ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
     return std::move(tuned_);
   }
@@ -177,6 +179,28 @@ class Tuner {
         if (i > 0) finalists.push_back(index_of(ranges[i - 1].selection));
         if (i + 1 < ranges.size()) finalists.push_back(index_of(ranges[i + 1].selection));
         GRADRAIL_TRY(measure_again(*within.front(), std::move(finalists)));
+      }
+    }
+    return {};
+  }
+
+  // What is best changes with the machine's phase, so a table is to be of one: sizes that were measured in another than
+  // the machine is in now are measured again.
+  Result<void> settle() {
+    if (!rules_.phase) return {};
+    for (int round = 0; round < k_settling_rounds; ++round) {
+      const std::string now = rules_.phase();
+      for (std::size_t i = 0; i < tuned_.sizes.size(); ++i) {
+        TunedSize& size = tuned_.sizes[i];
+        if (size.phase == now || rules_.phase() != now || hurry()) continue;
+        say(fmt::format("{} was measured in another phase of the machine, and is measured again",
+                        format_size(size.bytes)));
+        std::vector<std::size_t> which;
+        for (std::size_t c = 0; c < size.samples_us.size(); ++c)
+          if (!size.samples_us[c].empty()) which.push_back(c);
+        const std::int64_t bytes = size.bytes;
+        tuned_.sizes.erase(tuned_.sizes.begin() + static_cast<std::ptrdiff_t>(i));
+        GRADRAIL_TRY(measure_at(bytes, which));
       }
     }
     return {};

@@ -2,7 +2,8 @@
 // what has become hopeless is not measured at larger sizes, then bisection around the crossings; and fits ranges of
 // sizes. At each size candidates race (race.h). What the ranges are worth at other sizes: regret.h. Pure but for the
 // measuring, which is a function that the caller hands in; so all of it is tested on times made up. Comparisons are
-// only ever made inside one block of interleaved measurements.
+// only ever made inside one block of interleaved measurements. In the end sizes that were measured in another phase of
+// the machine than it is in then are measured once more, as far as there is time.
 #pragma once
 
 #include <cstdint>

@@ -273,6 +273,58 @@ TEST(Regret, SizesJudgedInAnotherPhaseAreToldApart) {
   for (const HeldOutSize& row : regret->sizes) EXPECT_EQ(row.same_phase, row.bytes <= 1 << 20) << row.bytes;
 }
 
+TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  TuneRules rules;
+  std::string phase = "near";
+  rules.phase = [&] { return phase; };
+  int blocks = 0;
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    if (++blocks == 10) {
+      phase = "far";
+      machine.lines["recursive_doubling"] = {1, 1e-2};  // crosses two_shot at 900 bytes now
+    }
+    return machine.measure()(bytes, selections, effort);
+  };
+  const auto tuned = tune_sizes(k_question, grid(8, 1 << 25), 4, measure, rules);
+  ASSERT_TRUE(tuned);
+  for (const TunedSize& size : tuned->sizes) EXPECT_EQ(size.phase, "far") << size.bytes;
+  ASSERT_EQ(tuned->ranges.size(), 2u);
+  EXPECT_NEAR(static_cast<double>(tuned->ranges[0].to_bytes), 900, 500);
+}
+
+TEST(Regret, SizesJudgedInAnotherPhaseAreJudgedAgain) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  TuneRules rules;
+  std::string phase = "near";
+  rules.phase = [&] { return phase; };
+  const auto sizes = grid(8, 1 << 25);
+  const Tuned tuned = tune(machine, sizes, rules);
+  DecisionTable table;
+  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
+  const TableSelector selector(table, "t", nullptr);
+  int blocks = 0;
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    const bool far = ++blocks <= 5;
+    phase = far ? "far" : "near";
+    machine.lines["two_shot"] = far ? Machine::Line{50, 5e-4} : Machine::Line{10, 1e-4};
+    return machine.measure()(bytes, selections, effort);
+  };
+  const auto held_out = held_out_sizes(sizes, 4, tuned);
+  const auto regret = measure_regret(k_question, tuned, held_out, selector, selector, measure, rules);
+  ASSERT_TRUE(regret);
+  ASSERT_EQ(regret->sizes.size(), held_out.size());
+  for (std::size_t i = 0; i < held_out.size(); ++i) {
+    EXPECT_TRUE(regret->sizes[i].same_phase);
+    EXPECT_EQ(regret->sizes[i].bytes, held_out[i]);
+  }
+  EXPECT_LT(regret->table.worst, 1.05);
+}
+
 TEST(Regret, NoiseAloneIsNotRegret) {
   Machine machine;
   machine.noise = 0.3;
