@@ -240,10 +240,11 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
   app.add_option("--lanes", t.lanes, "Pipes a pair of ranks uses; default: by algorithm")->group(how);
   app.add_option("--pieces", t.pieces, "Parts a block is pipelined in; default: by size")->group(how);
   app.add_option("--connections", t.connections, "tcp: sockets a pipe")->group(how)->capture_default_str();
-  app.add_option("--verbs", t.verbs,
-                 "verbs: NAME=VALUE,... of device (A+B: ranks take turns), rails, port, gid, mtu, timeout, retry, "
-                 "traffic_class, "
-                 "service_level, inline; default: the variable GRADRAIL_VERBS")
+  app.add_option(
+         "--verbs", t.verbs,
+         "verbs: NAME=VALUE,... of device (A+B: ranks take turns), rails, port, gid, mtu, timeout, retry, "
+         "traffic_class, "
+         "service_level, inline, cache (MiB that stay registered when unused); default: the variable GRADRAIL_VERBS")
       ->group(how);
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -34,6 +35,11 @@ class FakeVerbs final : public verbs::Calls {
     std::vector<ibv_gid_entry> gids;
     std::uint32_t inline_bytes = 64;  // more is refused
     std::size_t memory = SIZE_MAX;    // bytes that may be registered at once
+    int dma_buf_error = EOPNOTSUPP;   // of registering one; 0: they are taken
+    // Memory of GPUs: which that is, whether a module tells the device where it lies, and where its bytes are.
+    std::function<bool(const void*)> is_gpu = [](const void*) { return false; };
+    bool peer_memory = false;
+    std::function<std::byte*(std::byte*)> bus = [](std::byte* address) { return address; };
   };
 
   FakeVerbs() {
@@ -49,6 +55,7 @@ class FakeVerbs final : public verbs::Calls {
   bool silent = false;
   int lost_addresses = 0;  // so many times the kernel gets no answer when it asks for a peer's hardware address
   // What went over the wire.
+  std::size_t registrations = 0;
   std::size_t writes = 0, in_line = 0, largest_write = 0, asked = 0;
   std::map<std::string, int> pairs_made;  // by device
   std::string broken_rule;                // the first one
@@ -105,12 +112,27 @@ class FakeVerbs final : public verbs::Calls {
   ibv_pd* alloc_pd(ibv_context* context) override { return new ibv_pd{context, 0}; }
   void dealloc_pd(ibv_pd* domain) override { delete domain; }
   ibv_mr* reg_mr(ibv_pd* domain, void* address, std::size_t bytes, int) override {
+    if (machine.is_gpu(address) && !machine.peer_memory) {
+      errno = EFAULT;
+      return nullptr;
+    }
+    return registered(domain, address, bytes);
+  }
+  ibv_mr* reg_dmabuf_mr(ibv_pd* domain, std::uint64_t, std::size_t bytes, std::uint64_t address, int, int) override {
+    if (machine.dma_buf_error != 0) {
+      errno = machine.dma_buf_error;
+      return nullptr;
+    }
+    return registered(domain, reinterpret_cast<void*>(address), bytes);
+  }
+  ibv_mr* registered(ibv_pd* domain, void* address, std::size_t bytes) {
     const std::lock_guard lock(mutex_);
     if (bytes > machine.memory - registered_) {
       errno = ENOMEM;
       return nullptr;
     }
     registered_ += bytes;
+    ++registrations;
     auto* const region = new ibv_mr{domain->context, domain, address, bytes, 0, next_, next_ + 1};
     next_ += 2;
     regions_[region->lkey] = regions_[region->rkey] = region;
@@ -171,7 +193,8 @@ class FakeVerbs final : public verbs::Calls {
     ++writes;
     asked += signaled ? 1 : 0;
     largest_write = std::max(largest_write, bytes);
-    if ((request.send_flags & IBV_SEND_INLINE) != 0) {
+    const bool in_line_now = (request.send_flags & IBV_SEND_INLINE) != 0;  // the CPU reads it
+    if (in_line_now) {
       ++in_line;
       if (bytes > machine.inline_bytes) broken("more in line than the device takes");
     } else if (bytes > 0 && !covers(qp->pd, request.sg_list->lkey, request.sg_list->addr, bytes)) {
@@ -185,8 +208,10 @@ class FakeVerbs final : public verbs::Calls {
     if (!covers(peer->second->qp.pd, request.wr.rdma.rkey, request.wr.rdma.remote_addr, bytes))
       return complete(*pair, request.wr_id, IBV_WC_REM_ACCESS_ERR), 0;
     if (bytes > 0)
-      std::memcpy(reinterpret_cast<void*>(request.wr.rdma.remote_addr),
-                  reinterpret_cast<const void*>(request.sg_list->addr), bytes);
+      std::memcpy(machine.bus(reinterpret_cast<std::byte*>(request.wr.rdma.remote_addr)),
+                  in_line_now ? reinterpret_cast<const std::byte*>(request.sg_list->addr)
+                              : machine.bus(reinterpret_cast<std::byte*>(request.sg_list->addr)),
+                  bytes);
     if (request.opcode == IBV_WR_RDMA_WRITE_WITH_IMM) {
       auto& other = *peer->second;
       if (other.receives == 0) {
@@ -252,6 +277,8 @@ class FakeVerbs final : public verbs::Calls {
     return true;
   }
 
+  // Bytes that are registered now.
+  [[nodiscard]] std::size_t registered_bytes() const { return registered_; }
   // Everything that was made has been given back.
   [[nodiscard]] bool empty() const { return regions_.empty() && pairs_.empty(); }
 

@@ -28,7 +28,7 @@ TEST(VerbsOptions, AreReadAndMistakesNamed) {
   EXPECT_EQ(options->timeout, 18);
   EXPECT_EQ(options->traffic_class, 106);
   EXPECT_TRUE(parse_options(""));
-  for (const auto& [text, words] : {std::pair{"colour=3", "no setting 'colour'; it has device, rails, port"},
+  for (const auto& [text, words] : {std::pair{"colour=3", "no setting 'colour'; it has device, gpu, rails, port"},
                                     {"timeout=32", "timeout is a whole number from 1 to 31, not '32'"},
                                     {"timeout=", "not ''"},
                                     {"gid=x", "not 'x'"},

@@ -58,6 +58,10 @@ class LibraryCalls final : public Calls {
   ibv_mr* reg_mr(ibv_pd* domain, void* address, std::size_t bytes, int access) override {
     return ibv_reg_mr(domain, address, bytes, access);
   }
+  ibv_mr* reg_dmabuf_mr(ibv_pd* domain, std::uint64_t offset, std::size_t bytes, std::uint64_t address, int fd,
+                        int access) override {
+    return ibv_reg_dmabuf_mr(domain, offset, bytes, address, fd, access);
+  }
   void dereg_mr(ibv_mr* region) override { ibv_dereg_mr(region); }
   ibv_cq* create_cq(ibv_context* context, int entries, ibv_comp_channel* channel) override {
     return ibv_create_cq(context, entries, nullptr, channel, 0);

@@ -27,6 +27,9 @@ class Calls {
   virtual ibv_pd* alloc_pd(ibv_context* context) = 0;
   virtual void dealloc_pd(ibv_pd* domain) = 0;
   virtual ibv_mr* reg_mr(ibv_pd* domain, void* address, std::size_t bytes, int access) = 0;
+  // `offset`: of the first byte, in the dma-buf; the device then knows it by `address`.
+  virtual ibv_mr* reg_dmabuf_mr(ibv_pd* domain, std::uint64_t offset, std::size_t bytes, std::uint64_t address, int fd,
+                                int access) = 0;
   virtual void dereg_mr(ibv_mr* region) = 0;
   virtual ibv_cq* create_cq(ibv_context* context, int entries, ibv_comp_channel* channel) = 0;
   virtual void destroy_cq(ibv_cq* queue) = 0;

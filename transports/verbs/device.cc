@@ -212,7 +212,7 @@ std::string Device::describe() const {
 }
 
 Result<ibv_mr*> Device::register_memory(void* address, std::size_t bytes) const {
-  ibv_mr* const region = calls_.reg_mr(domain_, address, bytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+  ibv_mr* const region = calls_.reg_mr(domain_, address, bytes, k_region_access);
   if (region != nullptr) return region;
   const int error = errno;
   rlimit limit{};

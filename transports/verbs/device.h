@@ -29,6 +29,14 @@ struct GidChoice {
 [[nodiscard]] std::string to_text(const ibv_gid& gid);
 [[nodiscard]] int bytes_of(ibv_mtu mtu);
 
+inline constexpr int k_region_access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
+
+struct Deregister {
+  Calls* calls = nullptr;
+  void operator()(ibv_mr* memory) const { calls->dereg_mr(memory); }
+};
+using Registered = std::unique_ptr<ibv_mr, Deregister>;
+
 class Device {
  public:
   // Those that a rank uses, one a rail: of n devices, rank r takes options.rails ones from the (r x rails)-th on, in a

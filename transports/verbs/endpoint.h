@@ -18,34 +18,26 @@
 #include <vector>
 
 #include "transports/base/fd.h"
-#include "transports/base/pages.h"
 #include "transports/transport.h"
 #include "transports/verbs/cause.h"
 #include "transports/verbs/queue_pair.h"
+#include "transports/verbs/registrations.h"
 
 namespace gradrail::verbs {
 
 class VerbsTransport;
 
-struct Deregister {
-  Calls* calls = nullptr;
-  void operator()(ibv_mr* memory) const { calls->dereg_mr(memory); }
-};
-using Registered = std::unique_ptr<ibv_mr, Deregister>;
-
 // Registered with every rail.
 class VerbsRegion final : public Region {
  public:
-  // `pages`: the memory, if it is the region's own. `memory`: one a rail; none for no bytes.
-  VerbsRegion(const Transport& owner, Buffer buffer, std::vector<Registered> memory, Pages pages)
-      : Region(owner, buffer, true), pages_(std::move(pages)), memory_(std::move(memory)) {}
+  VerbsRegion(const Transport& owner, Buffer buffer, Registrations::Use use)
+      : Region(owner, buffer, true), use_(std::move(use)) {}
 
-  [[nodiscard]] std::uint32_t local_key(std::size_t rail) const { return memory_.empty() ? 0 : memory_[rail]->lkey; }
-  [[nodiscard]] std::uint32_t remote_key(std::size_t rail) const { return memory_.empty() ? 0 : memory_[rail]->rkey; }
+  [[nodiscard]] std::uint32_t local_key(std::size_t rail) const { return use_.local_key(rail); }
+  [[nodiscard]] std::uint32_t remote_key(std::size_t rail) const { return use_.remote_key(rail); }
 
  private:
-  Pages pages_;  // goes last
-  std::vector<Registered> memory_;
+  Registrations::Use use_;
 };
 
 class VerbsEndpoint final : public Endpoint {

@@ -24,7 +24,16 @@ constexpr std::array k_numbers{
     Number{"traffic_class", &Options::traffic_class, 0, 255},
     Number{"service_level", &Options::service_level, 0, 15},
     Number{"inline", &Options::inline_bytes, 0, 65536},
+    Number{"cache", &Options::cache_mib, 0, 1 << 20},
+    Number{"chunk", &Options::chunk_kib, 8, 64 << 10},
 };
+
+struct Way {
+  std::string_view name;
+  MemoryPath path;
+};
+constexpr std::array k_ways{Way{"best", MemoryPath::host}, Way{"dma-buf", MemoryPath::dma_buf},
+                            Way{"peermem", MemoryPath::peer_memory}, Way{"staged", MemoryPath::staged}};
 
 std::string_view next_of(std::string_view& text, char separator) {
   const auto end = text.find(separator);
@@ -44,10 +53,18 @@ Result<Options> parse_options(std::string_view text) {
       while (!value.empty()) options.devices.emplace_back(next_of(value, '+'));
       continue;
     }
+    if (name == "gpu") {
+      const auto* way = std::find_if(k_ways.begin(), k_ways.end(), [&](const auto& one) { return one.name == value; });
+      if (way == k_ways.end())
+        return fail(Code::bad_usage,
+                    fmt::format("verbs setting gpu is best, dma-buf, peermem or staged, not '{}'", value));
+      options.gpu = way->path;
+      continue;
+    }
     const auto* known =
         std::find_if(k_numbers.begin(), k_numbers.end(), [&](const auto& one) { return one.name == name; });
     if (known == k_numbers.end()) {
-      std::string names = "device";
+      std::string names = "device, gpu";
       for (const auto& one : k_numbers) names += fmt::format(", {}", one.name);
       return fail(Code::bad_usage, fmt::format("verbs has no setting '{}'; it has {}", name, names));
     }

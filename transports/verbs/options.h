@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "transports/base/result.h"
+#include "transports/memory_path.h"
 
 namespace gradrail::verbs {
 
@@ -21,7 +22,10 @@ struct Options {
   int retry = 6;                     // so often, before the peer counts as lost; 7 is for ever on some devices (rxe)
   int traffic_class = 0;
   int service_level = 0;
-  int inline_bytes = 512;  // at most, and as far as the device can
+  int inline_bytes = 512;             // at most, and as far as the device can
+  int cache_mib = 256;                // memory that stays registered when nobody uses it, at most; see registrations.h
+  int chunk_kib = 256;                // of copies from a GPU that the device does not reach; see staging.h
+  MemoryPath gpu = MemoryPath::host;  // the only way to reach memory of GPUs; host: the best there is
 };
 
 // Errors: bad_usage, naming what is known.

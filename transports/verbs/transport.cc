@@ -25,6 +25,7 @@ constexpr int k_events = 64;
 VerbsTransport::VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll)
     : settings_(settings),
       devices_(std::move(devices)),
+      registrations_(devices_, static_cast<std::size_t>(devices_.front()->options().cache_mib) << 20),
       epoll_(std::move(epoll)),
       ring_bytes_(settings.slot_bytes * settings.slots),
       eager_bytes_(std::min(settings.slot_bytes, k_most_eager_bytes)) {}
@@ -72,25 +73,17 @@ std::string VerbsTransport::describe() const {
   return out;
 }
 
-Result<std::unique_ptr<Region>> VerbsTransport::region_of(Buffer buffer, Pages pages) {
-  std::vector<Registered> memory;
-  for (std::size_t rail = 0; rail < devices_.size() && buffer.size > 0; ++rail) {
-    GRADRAIL_ASSIGN(ibv_mr* const one, devices_[rail]->register_memory(buffer.data, buffer.size));
-    memory.push_back(Registered(one, Deregister{&devices_[rail]->calls()}));
-  }
-  return std::make_unique<VerbsRegion>(*this, buffer, std::move(memory), std::move(pages));
-}
-
 Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
   if (buffer.space != Space::host)
     return fail(Code::unsupported, "verbs moves host memory only so far; copy device memory to the host first");
-  return region_of(buffer, {});
+  GRADRAIL_ASSIGN(auto use, registrations_.use(buffer));
+  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
-  GRADRAIL_ASSIGN(auto pages, Pages::map(bytes));
-  const Buffer buffer{pages.data(), bytes};
-  return region_of(buffer, std::move(pages));
+  GRADRAIL_ASSIGN(auto use, registrations_.allocate(bytes));
+  const Buffer buffer{use.allocated(), bytes};
+  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
 }
 
 void VerbsTransport::enter(VerbsEndpoint& endpoint) {

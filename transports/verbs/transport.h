@@ -46,13 +46,13 @@ class VerbsTransport final : public Transport {
   struct Opening;
 
   VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll);
-  [[nodiscard]] Result<std::unique_ptr<Region>> region_of(Buffer buffer, Pages pages);
   void take_events(Device& device);
   void ask(Seconds at_most);
   void look_around();
 
   Settings settings_;
   std::vector<std::unique_ptr<Device>> devices_;  // the rails
+  Registrations registrations_;                   // goes before the devices
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;
