@@ -184,11 +184,12 @@ struct Comparison {
   std::array<double, 2> ci = {0, 0};  // 95 % interval of the ratio
 };
 
-// One test between two ranks. time_us: for latency half the round trip, a sample each; otherwise the time of all
-// messages of a round divided by their number (each way), a sample a round.
+// One test between two ranks. time_us: for latency half the round trip (of a read the whole), a sample each; otherwise
+// the time of all messages of a round divided by their number (each way), a sample a round.
 struct P2pPoint {
-  std::string test;       // "latency", "bandwidth", "bidirectional" or "message-rate"
-  std::string transport;  // "verbs"
+  std::string test;                      // "latency", "bandwidth", "bidirectional" or "message-rate"
+  std::string transport;                 // "verbs"
+  std::optional<std::string> operation;  // "write", "send" or "read" of the device, instead of the transport's pipe
   int from = 0;
   int to = 0;
   std::string from_host;
@@ -213,6 +214,11 @@ struct P2pPoint {
   std::vector<double> samples_us;
   std::optional<std::string> error;
 };
+
+// "verbs", or "verbs write" where an operation took the place of the pipe.
+[[nodiscard]] inline std::string way_of(const P2pPoint& point) {
+  return point.operation ? point.transport + " " + *point.operation : point.transport;
+}
 
 using Record = std::variant<Run, Point, Limits, Choice, PeerRecord, Comparison, P2pPoint>;
 

@@ -184,6 +184,7 @@ template <class Visit, class T>
 void p2p_fields(Visit& visit, T& point) {
   visit.need("test", point.test);
   visit.need("transport", point.transport);
+  visit.if_set("operation", point.operation);
   visit.need("from", point.from);
   visit.need("to", point.to);
   visit.may("from_host", point.from_host);

@@ -132,6 +132,9 @@ class Endpoint {
   int lane_;
 };
 
+class Bare;
+struct BareOptions;
+
 class Transport {
  public:
   Transport() = default;
@@ -150,6 +153,11 @@ class Transport {
   // peer.
   [[nodiscard]] virtual Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers,
                                                                                Deadline deadline) = 0;
+
+  // The device's own operations to a peer that opens the same, for benchmarks; see bare.h. Waits like connect().
+  // Errors: unsupported where a transport has none; those of connect(); bad_usage (what the device cannot).
+  [[nodiscard]] virtual Result<std::unique_ptr<Bare>> open_bare(const Peer& peer, const BareOptions& options,
+                                                                Deadline deadline);
 
   // Registers memory that the caller owns. It must stay allocated while the region lives.
   [[nodiscard]] virtual Result<std::unique_ptr<Region>> register_memory(Buffer buffer) = 0;

@@ -43,7 +43,7 @@ struct P2pTexts {
   int rounds = 9;
   std::string buffers = "registered";
   int in_line = -1;
-  std::string operation;
+  std::string operations = "pipe";
   std::string csv;
   std::string svg;
 
@@ -85,22 +85,54 @@ Result<void> parse_pair(const std::string& text, int ranks, P2pOptions& options)
   return {};
 }
 
-// What perftest lets one choose and a pipe does not.
-Result<std::string> parse_choices(const P2pTexts& texts, const std::vector<std::string>& transports) {
+constexpr std::array k_operations = {Operation::write, Operation::send, Operation::read};
+
+Result<std::vector<std::optional<Operation>>> parse_operations(const std::string& text) {
+  std::vector<std::optional<Operation>> operations;
+  for (const std::string& name : split_words(text)) {
+    std::optional<Operation> one;
+    if (name != "pipe") {
+      const auto known = std::find_if(k_operations.begin(), k_operations.end(),
+                                      [&](Operation each) { return to_string(each) == name; });
+      if (known == k_operations.end())
+        return fail(Code::bad_usage,
+                    fmt::format("'{}' is no operation; known are pipe (the transport's own messages), and for verbs "
+                                "write, send and read",
+                                name));
+      one = *known;
+    }
+    if (std::find(operations.begin(), operations.end(), one) == operations.end()) operations.push_back(one);
+  }
+  if (operations.empty()) return fail(Code::bad_usage, "--operation names none; leave it out, or name pipe");
+  return operations;
+}
+
+// What perftest lets one choose, and what of it concerns verbs alone.
+Result<void> parse_choices(const P2pTexts& texts, P2pOptions& options) {
+  const auto& transports = options.transports;
   const bool only_verbs = std::all_of(transports.begin(), transports.end(), [](const auto& t) { return t == "verbs"; });
-  std::string verbs = texts.measuring.axes.verbs;
+  options.verbs = texts.measuring.axes.verbs;
   if (texts.in_line >= 0) {
     if (!only_verbs)
       return fail(Code::bad_usage,
                   fmt::format("--inline is a choice of verbs alone; {} has none", fmt::join(transports, ", ")));
-    verbs += fmt::format("{}inline={}", verbs.empty() ? "" : ",", texts.in_line);
+    options.verbs += fmt::format("{}inline={}", options.verbs.empty() ? "" : ",", texts.in_line);
   }
-  if (!texts.operation.empty() && !(texts.operation == "write" && only_verbs))
+  GRADRAIL_ASSIGN(options.operations, parse_operations(texts.operations));
+  const bool bare =
+      std::any_of(options.operations.begin(), options.operations.end(), [](auto o) { return o.has_value(); });
+  if (bare && !only_verbs)
+    return fail(Code::bad_usage, fmt::format("--operation {} is a choice of verbs alone; {} has pipes only",
+                                             texts.operations, fmt::join(transports, ", ")));
+  if (bare && options.buffers == BufferKind::plain)
+    return fail(Code::bad_usage, "--buffers plain is for pipes; a device's operations take registered memory only");
+  const bool writes = std::count(options.operations.begin(), options.operations.end(), Operation::write) > 0;
+  const bool pings = std::count(options.tests.begin(), options.tests.end(), P2pTest::latency) > 0;
+  if (writes && pings && std::count(options.sizes.begin(), options.sizes.end(), 0) > 0)
     return fail(Code::bad_usage,
-                fmt::format("--operation {} cannot be chosen: ranks send messages, and the transport decides how they "
-                            "travel (verbs by RDMA writes; the column 'path' tells); leave it out",
-                            texts.operation));
-  return verbs;
+                "the latency of writes of 0 bytes cannot be told: the other side looks at the last "
+                "byte; begin with -b 1");
+  return {};
 }
 
 Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
@@ -121,8 +153,8 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
     if (value >= least && value <= most) return {};
     return fail(Code::bad_usage, fmt::format("{} {:g} is not from {:g} to {:g}", option, value, least, most));
   };
-  GRADRAIL_TRY(between("--depth", texts.depth, 0, 1 << 20));
-  GRADRAIL_TRY(between("--lanes", texts.lanes, 1, k_most_lanes));
+  GRADRAIL_TRY(between("--queue-depth", texts.depth, 0, 1 << 20));
+  GRADRAIL_TRY(between("--queue-pairs", texts.lanes, 1, k_most_lanes));
   GRADRAIL_TRY(between("--rounds", texts.rounds, 1, 10000));
   GRADRAIL_TRY(between("--iters", axes.iterations, 0, 1e6));
   GRADRAIL_TRY(between("--warmup_iters", axes.warmup, 1, 1e6));
@@ -142,7 +174,7 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
   options.check = axes.check != 0;
   options.buffers = texts.buffers == "plain" ? BufferKind::plain : BufferKind::registered;
   options.connections = axes.connections;
-  GRADRAIL_ASSIGN(options.verbs, parse_choices(texts, options.transports));
+  GRADRAIL_TRY(parse_choices(texts, options));
   return options;
 }
 
@@ -243,7 +275,7 @@ class P2pReporter : public P2pListener {
     std::vector<Point> drawn;
     for (const P2pPoint& point : points_) {
       Point one;
-      one.algorithm = fmt::format("{} {}", point.transport, point.test);
+      one.algorithm = fmt::format("{} {}", way_of(point), point.test);
       one.bytes = point.bytes;
       one.time_us = point.time_us;
       one.busbw_gbs = point.bandwidth_gbs;
@@ -298,9 +330,10 @@ void add_p2p_options(CLI::App& app, P2pTexts& t) {
   app.add_option("-e,--maxbytes", t.max_bytes, "Largest message; default: the smallest")->group(what);
   app.add_option("-f,--stepfactor", t.factor, "Factor from one size to the next")->group(what)->capture_default_str();
   app.add_option("-i,--stepbytes", t.step_bytes, "Bytes from one size to the next (instead of -f)")->group(what);
-  app.add_option("--depth", t.depth, "Messages outstanding on a lane; default: as many as the transport allows")
+  app.add_option("--queue-depth,--depth", t.depth,
+                 "Messages outstanding on a lane; default: as many as the transport allows, 128 operations")
       ->group(what);
-  app.add_option("--lanes", t.lanes, "Pipes (queue pairs, sockets) between two ranks, except for latency")
+  app.add_option("--queue-pairs,--lanes", t.lanes, "Lanes between two ranks: pipes, or queue pairs; latency takes one")
       ->group(what)
       ->capture_default_str();
   app.add_option("--buffers", t.buffers, "registered (the transport's own memory) or plain")
@@ -308,7 +341,11 @@ void add_p2p_options(CLI::App& app, P2pTexts& t) {
       ->capture_default_str();
   app.add_option("--inline", t.in_line, "verbs: messages up to so many bytes travel inside their descriptor")
       ->group(what);
-  app.add_option("--operation", t.operation, "How verbs moves messages: write")->group(what);
+  app.add_option("--operation", t.operations,
+                 "pipe (the transport's own messages); verbs also: write, send, read of the device, as perftest "
+                 "measures them; several take turns")
+      ->group(what)
+      ->capture_default_str();
   const std::string how = "How to measure";
   app.add_option("--rounds", t.rounds, "Rounds, in each of which every transport has its turn")
       ->group(how)

@@ -11,6 +11,7 @@
 #include <random>
 #include <set>
 
+#include "bench/measure/p2p_bare.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/statistics.h"
 #include "transports/base/cores.h"
@@ -32,9 +33,15 @@ struct PairOfRanks {
   int to = 0;
 };
 
-// One transport between two ranks, under one test and size; rank 0's.
-struct Cell {
+// Over a transport's pipe, or by one of its operations.
+struct Way {
   std::size_t transport = 0;
+  std::optional<Operation> operation;
+};
+
+// One way between two ranks, under one test and size; rank 0's.
+struct Cell {
+  std::size_t way = 0;
   PairOfRanks pair;
   P2pPoint point;
 };
@@ -186,14 +193,17 @@ class P2p {
     }
     // Only two are awake at a time.
     crowded_ = std::ssize(cores) < std::min<std::ptrdiff_t>(here, 2);
-    pairs_.resize(transports_.size());
+    for (std::size_t t = 0; t < transports_.size(); ++t)
+      for (const auto& operation : options_.operations) ways_.push_back({t, operation});
+    ends_.resize(ways_.size());
     return listener_ != nullptr ? listener_->begin(described) : Result<void>();
   }
 
   Result<void> check_use(const Transport& transport) const {
     const Traits& traits = transport.traits();
-    if (options_.depth > static_cast<int>(traits.depth))
-      return fail(Code::bad_usage, fmt::format("{} keeps at most {} messages outstanding on a lane; --depth {} is more",
+    const bool pipes = std::count(options_.operations.begin(), options_.operations.end(), std::nullopt) > 0;
+    if (pipes && options_.depth > static_cast<int>(traits.depth))
+      return fail(Code::bad_usage, fmt::format("{} keeps at most {} messages outstanding on a lane; --queue-depth {} is more",
                                                traits.name, traits.depth, options_.depth));
     if (!traits.same_host_only) return {};
     for (const PairOfRanks& pair : pairs_of()) {
@@ -209,8 +219,9 @@ class P2p {
     return {};
   }
 
-  [[nodiscard]] int depth_of(std::size_t transport) const {
-    return options_.depth > 0 ? options_.depth : static_cast<int>(transports_[transport]->traits().depth);
+  [[nodiscard]] int depth_of(const Way& way) const {
+    if (options_.depth > 0) return options_.depth;
+    return way.operation ? k_bare_depth : static_cast<int>(transports_[way.transport]->traits().depth);
   }
 
   Result<void> measure(P2pTest test, std::int64_t bytes, std::vector<PairOfRanks> pairs, double done, double all) {
@@ -218,7 +229,7 @@ class P2p {
       std::erase_if(pairs, [&](const PairOfRanks& pair) { return options_.matrix && pair.from > pair.to; });
     std::vector<Cell> cells;
     for (const PairOfRanks& pair : pairs)
-      for (std::size_t t = 0; t < transports_.size(); ++t) cells.push_back({t, pair, point_of(test, bytes, pair, t)});
+      for (std::size_t w = 0; w < ways_.size(); ++w) cells.push_back({w, pair, point_of(test, bytes, pair, ways_[w])});
     const int visits = options_.matrix ? std::min(k_visits, options_.rounds) : 1;
     double visited = 0;
     for (int visit = 0; visit < visits; ++visit) {
@@ -242,16 +253,17 @@ class P2p {
     return listener_->results(points);
   }
 
-  P2pPoint point_of(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t transport) const {
+  P2pPoint point_of(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, const Way& way) const {
     P2pPoint point;
     point.test = to_string(test);
-    point.transport = options_.transports[transport];
+    point.transport = options_.transports[way.transport];
+    if (way.operation) point.operation = to_string(*way.operation);
     point.from = pair.from;
     point.to = pair.to;
     point.from_host = bootstrap_.members()[static_cast<std::size_t>(pair.from)].host;
     point.to_host = bootstrap_.members()[static_cast<std::size_t>(pair.to)].host;
     point.bytes = bytes;
-    point.depth = test == P2pTest::latency ? 1 : depth_of(transport);
+    point.depth = test == P2pTest::latency ? 1 : depth_of(way);
     point.lanes = test == P2pTest::latency ? 1 : options_.lanes;
     point.buffers = to_string(options_.buffers);
     point.bind = to_string(options_.bind);
@@ -260,52 +272,61 @@ class P2p {
 
   Result<void> visit_pair(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, int rounds,
                           std::vector<Cell>& cells) {
-    std::vector<Trial> trials(transports_.size());
-    for (std::size_t t = 0; t < transports_.size(); ++t) {
-      GRADRAIL_ASSIGN(trials[t], try_out(test, bytes, pair, t));
-      if (Cell* cell = cell_of(cells, pair, t)) {
-        if (options_.check) cell->point.wrong = cell->point.wrong.value_or(0) + trials[t].wrong;
-        if (trials[t].wrong > 0)
-          cell->point.error = fmt::format("{} bytes came out wrong; this was not timed", trials[t].wrong);
+    std::vector<Trial> trials(ways_.size());
+    for (std::size_t w = 0; w < ways_.size(); ++w) {
+      GRADRAIL_ASSIGN(trials[w], try_out(test, bytes, pair, w));
+      if (Cell* cell = cell_of(cells, pair, w)) {
+        if (options_.check) cell->point.wrong = cell->point.wrong.value_or(0) + trials[w].wrong;
+        if (trials[w].wrong > 0)
+          cell->point.error = fmt::format("{} bytes came out wrong; this was not timed", trials[w].wrong);
       }
     }
-    std::vector<std::size_t> order(transports_.size());
+    std::vector<std::size_t> order(ways_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     for (int round = 0; round < rounds; ++round) {
       std::shuffle(order.begin(), order.end(), random_);
-      for (const std::size_t t : order)
-        if (trials[t].wrong == 0) GRADRAIL_TRY(time_round(test, bytes, pair, t, trials[t], cell_of(cells, pair, t)));
+      for (const std::size_t w : order)
+        if (trials[w].wrong == 0) GRADRAIL_TRY(time_round(test, bytes, pair, w, trials[w], cell_of(cells, pair, w)));
     }
     if (options_.matrix) close();
     return {};
   }
 
-  static Cell* cell_of(std::vector<Cell>& cells, const PairOfRanks& pair, std::size_t transport) {
+  static Cell* cell_of(std::vector<Cell>& cells, const PairOfRanks& pair, std::size_t way) {
     const auto at = std::find_if(cells.begin(), cells.end(), [&](const Cell& cell) {
-      return cell.transport == transport && cell.pair.from == pair.from && cell.pair.to == pair.to;
+      return cell.way == way && cell.pair.from == pair.from && cell.pair.to == pair.to;
     });
     return at == cells.end() ? nullptr : &*at;
   }
 
   // This rank's end, connected if it was not yet; null if the rank is not of the pair.
-  Result<Pair*> end_of(const PairOfRanks& pair, std::size_t t) {
+  Result<PairEnd*> end_of(const PairOfRanks& pair, std::size_t w) {
     const int self = bootstrap_.rank();
     if (self != pair.from && self != pair.to) return nullptr;
-    if (!pairs_[t]) {
+    if (!ends_[w]) {
       const int other = self == pair.from ? pair.to : pair.from;
+      const Way& way = ways_[w];
+      Transport& transport = *transports_[way.transport];
       Peer peer;
       peer.rank = other;
       peer.host = bootstrap_.members()[static_cast<std::size_t>(other)].host;
-      peer.address = addresses_[static_cast<std::size_t>(other)][t];
-      GRADRAIL_ASSIGN(pairs_[t], Pair::open(*transports_[t], peer, self == pair.from,
-                                            {options_.lanes, most_bytes(), options_.buffers, crowded_}, patience(0)));
+      peer.address = addresses_[static_cast<std::size_t>(other)][way.transport];
+      if (way.operation) {
+        const BareOptions wish{*way.operation, options_.lanes, depth_of(way), most_bytes()};
+        GRADRAIL_ASSIGN(auto bare, transport.open_bare(peer, wish, patience(0)));
+        ends_[w] = std::make_unique<BareEnd>(std::move(bare), *way.operation, peer, self == pair.from, crowded_);
+      } else {
+        GRADRAIL_ASSIGN(Pair made, Pair::open(transport, peer, self == pair.from,
+                                              {options_.lanes, most_bytes(), options_.buffers, crowded_}, patience(0)));
+        ends_[w] = std::make_unique<Pair>(std::move(made));
+      }
     }
-    return &*pairs_[t];
+    return ends_[w].get();
   }
 
   // Checks, warms up, and estimates how many fit into the time.
-  Result<Trial> try_out(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t t) {
-    GRADRAIL_ASSIGN(Pair* const end, end_of(pair, t));
+  Result<Trial> try_out(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t w) {
+    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w));
     Trial trial;
     const std::uint64_t seed = ++checks_ << 32;
     if (end != nullptr) {
@@ -313,12 +334,14 @@ class P2p {
       if (options_.check) {
         GRADRAIL_ASSIGN(trial.wrong, end->check(size, seed, patience(0)));
       }
-      Pair::Load load{test, size, std::max<std::int64_t>(1, options_.warmup), depth_of(t)};
+      PairEnd::Load load{test, size, std::max<std::int64_t>(1, options_.warmup), depth_of(ways_[w])};
       GRADRAIL_TRY(end->run(load, patience(0)));
       load.messages =
           test == P2pTest::latency ? k_trial_messages : std::max<std::int64_t>(k_trial_messages, load.depth);
       GRADRAIL_ASSIGN(const auto samples, end->run(load, patience(0)));
-      if (!samples.empty()) trial.estimate_us = median(samples) * (test == P2pTest::latency ? 2 : 1);
+      if (!samples.empty())
+        trial.estimate_us =
+            median(samples) * (test == P2pTest::latency && ways_[w].operation != Operation::read ? 2 : 1);
       if (options_.check && bytes > 0) {
         GRADRAIL_ASSIGN(const auto again, end->check(size, seed + 1, patience(0)));  // after a full queue
         trial.wrong += again;
@@ -348,16 +371,16 @@ class P2p {
     return first;
   }
 
-  Result<void> time_round(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t t, const Trial& trial,
+  Result<void> time_round(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t w, const Trial& trial,
                           Cell* cell) {
     const double estimate = trial.estimate_us * static_cast<double>(trial.iterations);
     Bytes mine;
-    GRADRAIL_ASSIGN(Pair* const end, end_of(pair, t));
+    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w));
     if (end != nullptr) {
       const Traffic before = end->traffic();
       GRADRAIL_ASSIGN(
           const auto samples,
-          end->run({test, static_cast<std::size_t>(bytes), trial.iterations, depth_of(t)}, patience(estimate)));
+          end->run({test, static_cast<std::size_t>(bytes), trial.iterations, depth_of(ways_[w])}, patience(estimate)));
       Traffic traffic = end->traffic();
       for (std::size_t path = 0; path < traffic.size(); ++path) traffic[path] -= before[path];
       if (bootstrap_.rank() == pair.from) mine = pack(samples, traffic);
@@ -388,7 +411,7 @@ class P2p {
   }
 
   void close() {
-    for (auto& pair : pairs_) pair.reset();
+    for (auto& end : ends_) end.reset();
   }
 
   Bootstrap& bootstrap_;
@@ -399,7 +422,8 @@ class P2p {
   bool crowded_ = false;
   std::vector<std::unique_ptr<Transport>> transports_;
   std::vector<std::vector<Address>> addresses_;  // by rank and transport
-  std::vector<std::optional<Pair>> pairs_;       // by transport: with the rank that is measured with
+  std::vector<Way> ways_;
+  std::vector<std::unique_ptr<PairEnd>> ends_;  // by way: to the rank that is measured with
 };
 
 }  // namespace
@@ -416,15 +440,14 @@ std::vector<std::int64_t> usual_sizes(P2pTest test, bool matrix) {
 }
 
 void score_pairs(std::vector<P2pPoint>& points) {
-  std::vector<std::string> transports;
+  std::vector<std::string> ways;
   for (const P2pPoint& point : points)
-    if (std::find(transports.begin(), transports.end(), point.transport) == transports.end())
-      transports.push_back(point.transport);
-  for (const std::string& transport : transports) {
+    if (std::find(ways.begin(), ways.end(), way_of(point)) == ways.end()) ways.push_back(way_of(point));
+  for (const std::string& way : ways) {
     std::vector<double> values;
     std::vector<P2pPoint*> scored;
     for (P2pPoint& point : points) {
-      if (point.transport != transport || !point.time_us) continue;
+      if (way_of(point) != way || !point.time_us) continue;
       values.push_back(point.time_us->median);
       scored.push_back(&point);
     }

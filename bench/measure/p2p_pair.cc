@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+
+#include "bench/measure/p2p_pattern.h"
 
 namespace gradrail {
 
@@ -14,36 +15,6 @@ constexpr int k_spins_alone = 300;
 constexpr int k_spins_crowded = 2;
 constexpr int k_looks_at_clock = 64;  // in polls that found nothing
 constexpr int k_checks = 3;           // messages each way and lane
-
-// splitmix64 of a counter (Steele, Lea and Flood 2014)
-std::uint64_t random_at(std::uint64_t counter) {
-  std::uint64_t z = (counter + 1) * 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-// Calls f(place, length, word) for every eight bytes of the pattern.
-template <class F>
-void for_each_word(std::size_t bytes, std::uint64_t seed, F f) {
-  for (std::size_t at = 0; at < bytes; at += 8) f(at, std::min<std::size_t>(8, bytes - at), random_at(seed + at));
-}
-
-void fill(std::byte* data, std::size_t bytes, std::uint64_t seed) {
-  for_each_word(bytes, seed,
-                [&](std::size_t at, std::size_t length, std::uint64_t word) { std::memcpy(data + at, &word, length); });
-}
-
-std::int64_t differences(const std::byte* data, std::size_t bytes, std::uint64_t seed) {
-  std::int64_t wrong = 0;
-  for_each_word(bytes, seed, [&](std::size_t at, std::size_t length, std::uint64_t word) {
-    std::array<std::byte, 8> expected;
-    std::memcpy(expected.data(), &word, 8);
-    if (std::memcmp(data + at, expected.data(), length) == 0) return;
-    for (std::size_t i = 0; i < length; ++i) wrong += data[at + i] != expected[i];
-  });
-  return wrong;
-}
 
 double us_between(Clock::time_point from, Clock::time_point to) { return Seconds(to - from).count() * 1e6; }
 
@@ -251,13 +222,13 @@ Result<std::int64_t> Pair::check(std::size_t bytes, std::uint64_t seed, Deadline
     Endpoint& endpoint = *lanes_[l].endpoint;
     for (int i = 0; i < k_checks; ++i) {
       const std::uint64_t there = random_at(seed + l * 1000 + static_cast<std::uint64_t>(i)), back = random_at(there);
-      fill(out_->buffer().data, bytes, first_ ? there : back);
+      fill({out_->buffer().data, bytes}, first_ ? there : back);
       std::memset(in_->buffer().data, 0, bytes);
       const auto received = endpoint.recvs_done() + 1, sent = endpoint.sends_done() + 1;
       GRADRAIL_TRY(endpoint.recv(in(bytes)));
       GRADRAIL_TRY(endpoint.send(out(bytes)));
       GRADRAIL_TRY(until(deadline, [&] { return endpoint.recvs_done() >= received && endpoint.sends_done() >= sent; }));
-      wrong += differences(in_->buffer().data, bytes, first_ ? back : there);
+      wrong += differences({in_->buffer().data, bytes}, first_ ? back : there);
     }
   }
   return wrong;

@@ -1,6 +1,7 @@
 // Two ranks and one transport: the loops that are timed, in the meaning that perftest gives to them. Each of the two
-// has a Pair, and both call the same function with the same arguments at the same time; `first` starts, and its clock
-// counts. Belongs to one thread; endpoints and regions go before the transport.
+// has an end, and both call the same function with the same arguments at the same time; `first` starts, and its clock
+// counts. A Pair goes over the transport's pipes, p2p_bare.h over the operations of a device. Belongs to one thread;
+// goes before the transport.
 //
 // latency         ping-pong on one pipe; a sample is half the time from one ping to the next
 // bandwidth       the first rank keeps `depth` messages outstanding on each lane; from the first post to the second
@@ -26,7 +27,28 @@ namespace gradrail {
 enum class P2pTest : std::uint8_t { latency, bandwidth, bidirectional, message_rate };
 [[nodiscard]] std::string_view to_string(P2pTest test);  // "message-rate"
 
-class Pair {
+class PairEnd {
+ public:
+  struct Load {
+    P2pTest test = P2pTest::latency;
+    std::size_t bytes = 8;
+    std::int64_t messages = 1;  // each way, over all lanes; latency: round trips
+    int depth = 64;
+  };
+
+  virtual ~PairEnd() = default;
+  // Microseconds. Latency: one a round trip; otherwise a single one, the time of all messages divided by their number
+  // (each way). Errors: timed_out naming the peer, or the endpoint's failure.
+  [[nodiscard]] virtual Result<std::vector<double>> run(const Load& load, Deadline deadline) = 0;
+
+  // Random bytes there and back on every lane, new ones each time; how many came out wrong on this side. Both must pass
+  // the same seed.
+  [[nodiscard]] virtual Result<std::int64_t> check(std::size_t bytes, std::uint64_t seed, Deadline deadline) = 0;
+
+  [[nodiscard]] virtual Traffic traffic() const = 0;  // of all lanes
+};
+
+class Pair final : public PairEnd {
  public:
   struct Options {
     int lanes = 1;
@@ -39,21 +61,9 @@ class Pair {
   [[nodiscard]] static Result<Pair> open(Transport& transport, const Peer& peer, bool first, const Options& options,
                                          Deadline deadline);
 
-  struct Load {
-    P2pTest test = P2pTest::latency;
-    std::size_t bytes = 8;
-    std::int64_t messages = 1;  // each way, over all lanes; latency: round trips
-    int depth = 64;
-  };
-  // Microseconds. Latency: one a round trip; otherwise a single one, the time of all messages divided by their number
-  // (each way). Errors: timed_out naming the peer, or the endpoint's failure.
-  [[nodiscard]] Result<std::vector<double>> run(const Load& load, Deadline deadline);
-
-  // Random bytes there and back on every lane, new ones each time; how many came out wrong on this side. Both must pass
-  // the same seed.
-  [[nodiscard]] Result<std::int64_t> check(std::size_t bytes, std::uint64_t seed, Deadline deadline);
-
-  [[nodiscard]] Traffic traffic() const;  // of all lanes
+  Result<std::vector<double>> run(const Load& load, Deadline deadline) override;
+  Result<std::int64_t> check(std::size_t bytes, std::uint64_t seed, Deadline deadline) override;
+  [[nodiscard]] Traffic traffic() const override;
 
  private:
   Pair() = default;

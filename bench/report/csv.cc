@@ -45,6 +45,7 @@ std::vector<Cell> cells_of(const P2pPoint& point) {
   const auto figure = [&](double value) { return point.time_us ? cell(value) : std::string(); };
   return {{"test", cell(point.test)},
           {"transport", cell(point.transport)},
+          {"operation", cell(point.operation)},
           {"from", cell(point.from)},
           {"to", cell(point.to)},
           {"from_host", cell(point.from_host)},

@@ -36,17 +36,19 @@ std::string_view unit_of(const P2pPoint& point) {
 }
 
 std::string start_of_row(const P2pPoint& point) {
-  return fmt::format("{:>12} {:>4} -> {:<4} {:<8}", point.bytes, point.from, point.to, point.transport);
+  return fmt::format("{:>12} {:>4} -> {:<4} {:<11}", point.bytes, point.from, point.to, way_of(point));
 }
 
 }  // namespace
 
 std::string p2p_header(const std::string& test) {
-  const std::string start = fmt::format("#{:>11} {:>12} {:<8}", "bytes", "from -> to  ", "over");
+  const std::string start = fmt::format("#{:>11} {:>12} {:<11}", "bytes", "from -> to  ", "over");
   if (test == "latency")
     return fmt::format(
-        "# latency: half the round trip, us\n{} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>20} {}\n", start,
-        "iterations", "t_min", "t_max", "t_typical", "t_avg", "t_stdev", "99%", "99.9%", "95% of typical", "path");
+        "# latency: half the round trip (of a read, the whole), us\n{} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} "
+        "{:>9} {:>20} {}\n",
+        start, "iterations", "t_min", "t_max", "t_typical", "t_avg", "t_stdev", "99%", "99.9%", "95% of typical",
+        "path");
   return fmt::format(
       "# {}: {}\n{} {:>10} {:>5} {:>9} {:>9} {:>9} {:>9} {:>20} {}\n", test,
       test == "bidirectional" ? "both directions together; median and best of rounds" : "median and best of rounds",
@@ -70,16 +72,16 @@ std::string p2p_row(const P2pPoint& point) {
 
 std::vector<HeatPanel> heat_panels(std::span<const P2pPoint> points, int ranks) {
   std::vector<HeatPanel> out;
-  std::vector<std::string> transports;
+  std::vector<std::string> ways;
   const auto n = static_cast<std::size_t>(ranks);
   for (const P2pPoint& point : points) {
-    const auto known = std::find(transports.begin(), transports.end(), point.transport);
-    const auto at = static_cast<std::size_t>(known - transports.begin());
-    if (known == transports.end()) {
-      transports.push_back(point.transport);
+    const auto known = std::find(ways.begin(), ways.end(), way_of(point));
+    const auto at = static_cast<std::size_t>(known - ways.begin());
+    if (known == ways.end()) {
+      ways.push_back(way_of(point));
       HeatPanel panel;
       panel.heading =
-          fmt::format("{} of {} over {}, {}", point.test, format_size(point.bytes), point.transport, unit_of(point));
+          fmt::format("{} of {} over {}, {}", point.test, format_size(point.bytes), way_of(point), unit_of(point));
       panel.ranks = ranks;
       panel.cells.resize(n * n);
       panel.more_is_better = !is_latency(point);
@@ -123,14 +125,14 @@ std::string outliers_text(std::span<const P2pPoint> points) {
   for (const P2pPoint& point : points) {
     if (!point.z_score) continue;
     for (const int rank : {point.from, point.to}) {
-      OfRank& its = ranks[{point.transport, rank}];
+      OfRank& its = ranks[{way_of(point), rank}];
       ++its.pairs;
       its.outliers += is_outlier(point) && *point.z_score > 0 ? 1 : 0;
     }
   }
   std::string out;
-  const auto slow_rank = [&](const std::string& transport, int rank) {
-    const OfRank& its = ranks[{transport, rank}];
+  const auto slow_rank = [&](const std::string& way, int rank) {
+    const OfRank& its = ranks[{way, rank}];
     return its.outliers > 1 && 2 * its.outliers > its.pairs;
   };
   for (const auto& [key, its] : ranks)
@@ -140,10 +142,10 @@ std::string outliers_text(std::span<const P2pPoint> points) {
   for (const P2pPoint& point : points) {
     if (!is_outlier(point)) continue;
     const bool slow = *point.z_score > 0;
-    if (slow && (slow_rank(point.transport, point.from) || slow_rank(point.transport, point.to))) continue;
+    if (slow && (slow_rank(way_of(point), point.from) || slow_rank(way_of(point), point.to))) continue;
     out += fmt::format(
         "# outlier: rank {} on {} {} {} on {} over {}: {}, {:.1f} robust deviations {} than the median pair\n",
-        point.from, point.from_host, both_ways(point) ? "and" : "to", point.to, point.to_host, point.transport,
+        point.from, point.from_host, both_ways(point) ? "and" : "to", point.to, point.to_host, way_of(point),
         figure_of(point), std::abs(*point.z_score), slow ? "slower" : "faster");
   }
   return out;

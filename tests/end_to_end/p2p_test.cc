@@ -107,9 +107,12 @@ TEST_F(P2pCommand, MistakesAreOneSentence) {
   expect_refused("--pair 0,0", "--pair '0,0' is not two different ranks");
   expect_refused("--pair 0,2", "names rank 2, and the job has 2");
   expect_refused("-b 1K -e 8", "below the smallest");
-  expect_refused("--lanes 1000", "--lanes 1000 is not from 1 to 64");
+  expect_refused("--lanes 1000", "--queue-pairs 1000 is not from 1 to 64");
   expect_refused("--transport shm --inline 64", "--inline is a choice of verbs alone; shm has none");
-  expect_refused("--operation read", "--operation read cannot be chosen");
+  expect_refused("--operation read", "--operation read is a choice of verbs alone; shm has pipes only");
+  expect_refused("--operation fetch", "'fetch' is no operation; known are pipe");
+  expect_refused("--transport verbs --operation write --buffers plain", "registered memory only");
+  expect_refused("--transport verbs --operation write -b 0", "begin with -b 1");
   expect_refused("--buffers cold", "--buffers is plain or registered, not 'cold'");
   expect_refused("--json - --csv -", "two outputs cannot go to one file");
   const auto deep = gradrail(words("p2p --transport tcp --depth 65 -b 8"));

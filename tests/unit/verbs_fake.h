@@ -205,9 +205,13 @@ class FakeVerbs final : public verbs::Calls {
     const auto peer = pairs_.find(pair->peer);
     if (peer == pairs_.end()) return complete(*pair, request.wr_id, IBV_WC_RETRY_EXC_ERR), 0;
     if (bytes > machine.ports.front().largest_message) return complete(*pair, request.wr_id, IBV_WC_LOC_LEN_ERR), 0;
+    if (request.opcode == IBV_WR_SEND) return send(*pair, *peer->second, request, bytes, signaled), 0;
     if (!covers(peer->second->qp.pd, request.wr.rdma.rkey, request.wr.rdma.remote_addr, bytes))
       return complete(*pair, request.wr_id, IBV_WC_REM_ACCESS_ERR), 0;
-    if (bytes > 0)
+    if (request.opcode == IBV_WR_RDMA_READ) {
+      std::memcpy(reinterpret_cast<void*>(request.sg_list->addr),
+                  reinterpret_cast<const void*>(request.wr.rdma.remote_addr), bytes);
+    } else if (bytes > 0)
       std::memcpy(machine.bus(reinterpret_cast<std::byte*>(request.wr.rdma.remote_addr)),
                   in_line_now ? reinterpret_cast<const std::byte*>(request.sg_list->addr)
                               : machine.bus(reinterpret_cast<std::byte*>(request.sg_list->addr)),
@@ -230,7 +234,10 @@ class FakeVerbs final : public verbs::Calls {
   int post_recv(ibv_qp* qp, ibv_recv_wr& request) override {
     const std::lock_guard lock(mutex_);
     auto* const pair = reinterpret_cast<Pair*>(qp);
-    for (const auto* one = &request; one != nullptr; one = one->next) ++pair->receives;
+    for (const auto* one = &request; one != nullptr; one = one->next) {
+      ++pair->receives;
+      if (one->num_sge > 0) pair->landings.push_back({one->wr_id, *one->sg_list});
+    }
     if (pair->receives > pair->cap.max_recv_wr) broken("the receive queue overflows");
     return 0;
   }
@@ -298,6 +305,7 @@ class FakeVerbs final : public verbs::Calls {
     ibv_qp_cap cap{};
     std::uint32_t peer = 0;
     std::size_t receives = 0;
+    std::deque<std::pair<std::uint64_t, ibv_sge>> landings;  // of receives that have a place
     std::size_t unpolled = 0;
     std::deque<std::uint64_t> sent;
   };
@@ -315,6 +323,24 @@ class FakeVerbs final : public verbs::Calls {
   void push(Queue& queue, const ibv_wc& completion, Pair* pair) {
     queue.entries.push_back({completion, pair});
     if (queue.entries.size() > static_cast<std::size_t>(queue.cq.cqe)) broken("the completion queue overflows");
+  }
+  // Into the place of a receive that the other side posted.
+  void send(Pair& pair, Pair& other, const ibv_send_wr& request, std::size_t bytes, bool signaled) {
+    if (other.landings.empty()) {
+      broken("the receive queue ran empty");
+      return complete(pair, request.wr_id, IBV_WC_RNR_RETRY_EXC_ERR);
+    }
+    const auto [id, place] = other.landings.front();
+    other.landings.pop_front();
+    --other.receives;
+    if (bytes > place.length || !covers(other.qp.pd, place.lkey, place.addr, bytes))
+      return complete(pair, request.wr_id, IBV_WC_REM_OP_ERR);
+    std::memcpy(reinterpret_cast<void*>(place.addr), reinterpret_cast<const void*>(request.sg_list->addr), bytes);
+    ibv_wc arrived{};
+    arrived.wr_id = id;
+    arrived.opcode = IBV_WC_RECV;
+    push(*other.queue, arrived, nullptr);
+    if (signaled) complete(pair, request.wr_id, IBV_WC_SUCCESS);
   }
   void complete(Pair& pair, std::uint64_t id, ibv_wc_status status) {
     ibv_wc completion{};

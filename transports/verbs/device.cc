@@ -211,8 +211,8 @@ std::string Device::describe() const {
   return fmt::format("{}, {} ({}), path MTU {}", where(), address, gid_.why, bytes_of(mtu_));
 }
 
-Result<ibv_mr*> Device::register_memory(void* address, std::size_t bytes) const {
-  ibv_mr* const region = calls_.reg_mr(domain_, address, bytes, k_region_access);
+Result<ibv_mr*> Device::register_memory(void* address, std::size_t bytes, int access) const {
+  ibv_mr* const region = calls_.reg_mr(domain_, address, bytes, access);
   if (region != nullptr) return region;
   const int error = errno;
   rlimit limit{};

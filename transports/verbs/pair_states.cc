@@ -33,6 +33,30 @@ Result<std::uint32_t> new_packet_number() {
   return number & 0xff'ffff;
 }
 
+Result<ibv_qp*> make_pair(const Device& device, ibv_qp_init_attr& wish) {
+  const ibv_qp_cap cap = wish.cap;
+  // Devices do not say how much they take in line; they refuse what is too much.
+  auto in_line = static_cast<std::uint32_t>(device.options().inline_bytes);
+  for (;;) {
+    wish.cap = cap;
+    wish.cap.max_inline_data = in_line;
+    if (ibv_qp* const pair = device.calls().create_qp(device.domain(), wish)) {
+      wish.cap.max_inline_data = std::min(wish.cap.max_inline_data, in_line);
+      return pair;
+    }
+    const int error = errno;
+    if (in_line == 0)
+      return fail(
+          error == ENOMEM ? Code::exhausted : Code::system,
+          fmt::format("{} gave no queue pair ({}); it has {} in all, and each pipe takes one with {} sends and {} "
+                      "receives: use fewer lanes, fewer ranks a device, or more devices",
+                      device.where(), std::strerror(error), device.attributes().max_qp, cap.max_send_wr,
+                      cap.max_recv_wr),
+          Error::k_no_peer, error);
+    in_line = in_line > 32 ? in_line / 2 : 0;
+  }
+}
+
 Result<void> prepare_pair(const Device& device, ibv_qp* pair, int access) {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_INIT;

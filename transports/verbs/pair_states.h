@@ -1,11 +1,15 @@
-// What every reliable queue pair goes through before it moves anything: prepared, it may post receives; connected, it
-// reaches the one that the peer introduced. Owns nothing; on the thread of the pair's owner.
+// What every reliable queue pair goes through before it moves anything: made; prepared, it may post receives;
+// connected, it reaches the one that the peer introduced. Owns nothing; on the thread of the pair's owner.
 #pragma once
 
 #include "transports/verbs/device.h"
 #include "transports/verbs/wire.h"
 
 namespace gradrail::verbs {
+
+// Makes one as `wish` says, but that it takes in line what the device can up to options().inline_bytes; what it came to
+// stands in wish.cap then. Errors: exhausted, system.
+[[nodiscard]] Result<ibv_qp*> make_pair(const Device& device, ibv_qp_init_attr& wish);
 
 // Errors: system.
 [[nodiscard]] Result<void> prepare_pair(const Device& device, ibv_qp* pair, int access);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "transports/base/check.h"
 #include "transports/verbs/pair_states.h"
@@ -44,25 +43,9 @@ Result<void> QueuePair::create_pair() {
   attributes.send_cq = completions_;
   attributes.recv_cq = completions_;
   attributes.qp_type = IBV_QPT_RC;
-  // Devices do not say how much they take in line; they refuse what is too much.
-  auto in_line = static_cast<std::uint32_t>(device_.options().inline_bytes);
-  for (;;) {
-    attributes.cap = {k_sends, k_receives, 1, 1, in_line};
-    pair_ = calls_.create_qp(device_.domain(), attributes);
-    if (pair_ != nullptr) break;
-    const int error = errno;
-    if (in_line == 0) {
-      const auto most = device_.attributes().max_qp;
-      return fail(
-          error == ENOMEM ? Code::exhausted : Code::system,
-          fmt::format("{} gave no queue pair ({}); it has {} in all, and each pipe takes one with {} sends and {} "
-                      "receives: use fewer lanes, fewer ranks a device, or more devices",
-                      device_.where(), std::strerror(error), most, k_sends, k_receives),
-          Error::k_no_peer, error);
-    }
-    in_line = in_line > 32 ? in_line / 2 : 0;
-  }
-  inline_bytes_ = std::min<std::size_t>(attributes.cap.max_inline_data, in_line);
+  attributes.cap = {k_sends, k_receives, 1, 1, 0};
+  GRADRAIL_ASSIGN(pair_, make_pair(device_, attributes));
+  inline_bytes_ = attributes.cap.max_inline_data;
   return {};
 }
 

@@ -1,0 +1,211 @@
+#include "bench/measure/p2p_bare.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "bench/measure/p2p_pattern.h"
+
+namespace gradrail {
+
+namespace {
+
+constexpr unsigned k_spins_crowded = 2;
+constexpr unsigned k_look_every = 1 << 12;  // polls that found nothing
+
+double us_between(Clock::time_point from, Clock::time_point to) { return Seconds(to - from).count() * 1e6; }
+
+// The device writes it behind the compiler's back.
+std::byte last_of(std::span<std::byte> memory, std::size_t bytes) {
+  return std::atomic_ref<std::byte>(memory[bytes - 1]).load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+BareEnd::BareEnd(std::unique_ptr<Bare> bare, Operation operation, const Peer& peer, bool first, bool crowded)
+    : bare_(std::move(bare)),
+      operation_(operation),
+      who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
+      peer_(peer.rank),
+      first_(first),
+      crowded_(crowded) {}
+
+template <class Done>
+Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
+  for (unsigned idle = 1; !done(); ++idle) {
+    if (polls) GRADRAIL_TRY(bare_->poll());
+    if (crowded_ && idle % k_spins_crowded == 0) ::sched_yield();
+    if (idle % k_look_every != 0) continue;
+    GRADRAIL_TRY(bare_->poll());  // memory says nothing of failures
+    GRADRAIL_TRY(bare_->check_life());
+    if (deadline.passed())
+      return fail(
+          Code::timed_out,
+          fmt::format("{} does not answer any more; it is stopped, or far slower than before (-T waits longer)", who_),
+          peer_);
+    ::sched_yield();
+  }
+  return {};
+}
+
+Result<void> BareEnd::meet(Deadline deadline) {
+  if (first_) GRADRAIL_TRY(bare_->tell({}, deadline));
+  GRADRAIL_TRY(bare_->hear(deadline));
+  if (!first_) GRADRAIL_TRY(bare_->tell({}, deadline));
+  return {};
+}
+
+Result<double> BareEnd::exchange(double mine, Deadline deadline) {
+  ByteWriter out;
+  out.put(mine);
+  GRADRAIL_TRY(bare_->tell(std::move(out).take(), deadline));
+  GRADRAIL_ASSIGN(const Bytes said, bare_->hear(deadline));
+  ByteReader in(said);
+  const auto theirs = in.get<double>();
+  if (!in.ok()) return fail(Code::malformed, fmt::format("{} is out of step", who_), peer_);
+  return theirs;
+}
+
+Result<void> BareEnd::post(std::size_t pair, std::size_t bytes, bool last, Deadline deadline) {
+  if (bare_->room(pair) == 0) GRADRAIL_TRY(until(deadline, true, [&] { return bare_->room(pair) > 0; }));
+  GRADRAIL_TRY(bare_->post(pair, bytes, last));
+  traffic_[static_cast<std::size_t>(bytes <= bare_->inline_bytes() ? Path::in_line : Path::zero_copy)] += bytes;
+  return {};
+}
+
+bool BareEnd::all_done() const {
+  for (std::size_t pair = 0; pair < bare_->pairs(); ++pair)
+    if (bare_->done(pair) < bare_->posted(pair)) return false;
+  return true;
+}
+
+// The last one of each queue pair asked for a completion.
+Result<void> BareEnd::drain(Deadline deadline) {
+  return until(deadline, true, [&] { return all_done(); });
+}
+
+Result<std::vector<double>> BareEnd::ping(const Load& load, Deadline deadline) {
+  std::vector<double> samples(first_ ? static_cast<std::size_t>(load.messages) : 0);
+  const bool looks_at_memory = operation_ == Operation::write;
+  if (looks_at_memory) bare_->incoming()[load.bytes - 1] = std::byte{0};
+  GRADRAIL_TRY(meet(deadline));
+  auto wanted = bare_->received();
+  auto begin = Clock::now();
+  for (std::int64_t i = 0; i < load.messages; ++i) {
+    const bool last = i + 1 == load.messages;
+    const auto number = static_cast<std::byte>(i + 1);  // another one than before
+    if (looks_at_memory) bare_->outgoing()[load.bytes - 1] = number;
+    if (first_) GRADRAIL_TRY(post(0, load.bytes, last, deadline));
+    if (looks_at_memory) {
+      GRADRAIL_TRY(until(deadline, false, [&] { return last_of(bare_->incoming(), load.bytes) == number; }));
+    } else {
+      ++wanted;
+      GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= wanted; }));
+    }
+    if (!first_) {
+      GRADRAIL_TRY(post(0, load.bytes, last, deadline));
+      continue;
+    }
+    const auto now = Clock::now();
+    samples[static_cast<std::size_t>(i)] = us_between(begin, now) / 2;
+    begin = now;
+  }
+  GRADRAIL_TRY(drain(deadline));
+  return samples;
+}
+
+Result<std::vector<double>> BareEnd::reads(const Load& load, Deadline deadline) {
+  GRADRAIL_TRY(meet(deadline));
+  std::vector<double> samples;
+  if (first_) {
+    samples.reserve(static_cast<std::size_t>(load.messages));
+    for (std::int64_t i = 0; i < load.messages; ++i) {
+      const auto begin = Clock::now();
+      GRADRAIL_TRY(post(0, load.bytes, true, deadline));
+      GRADRAIL_TRY(drain(deadline));
+      samples.push_back(us_between(begin, Clock::now()));
+    }
+  }
+  GRADRAIL_TRY(exchange(0, deadline));
+  return samples;
+}
+
+Result<std::vector<double>> BareEnd::stream(const Load& load, bool sends, bool receives, Deadline deadline) {
+  const std::size_t pairs = bare_->pairs();
+  const auto messages = static_cast<std::uint64_t>(load.messages);
+  const auto depth = static_cast<std::uint64_t>(load.depth);
+  // Only the receiver of sends has something to do; other operations need nobody there.
+  const auto to_receive = bare_->received() + (receives && operation_ == Operation::send ? messages : 0);
+  GRADRAIL_TRY(meet(deadline));
+  std::uint64_t sent = 0;
+  double us = 0;
+  const auto begin = Clock::now();
+  Result<void> posted;
+  if (sends) {
+    GRADRAIL_TRY(until(deadline, true, [&] {
+      while (posted && sent < messages) {
+        const auto pair = static_cast<std::size_t>(sent % pairs);
+        if (bare_->posted(pair) - bare_->done(pair) >= depth) break;
+        posted = post(pair, load.bytes, sent + pairs >= messages, deadline);
+        ++sent;
+      }
+      return !posted || (sent == messages && all_done());
+    }));
+    us = us_between(begin, Clock::now());
+  }
+  GRADRAIL_TRY(posted);
+  GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= to_receive; }));
+  GRADRAIL_ASSIGN(const double theirs, exchange(us, deadline));
+  return std::vector<double>{std::max(us, theirs) / static_cast<double>(load.messages)};
+}
+
+Result<std::vector<double>> BareEnd::run(const Load& load, Deadline deadline) {
+  switch (load.test) {
+    case P2pTest::latency: return operation_ == Operation::read ? reads(load, deadline) : ping(load, deadline);
+    case P2pTest::bidirectional: return stream(load, true, true, deadline);
+    case P2pTest::bandwidth:
+    case P2pTest::message_rate: break;
+  }
+  return stream(load, first_, !first_, deadline);
+}
+
+// `from_here`: this side posts. What it wrote or sent is looked at there, what it read, here.
+Result<std::int64_t> BareEnd::check_one(std::size_t pair, std::size_t bytes, std::uint64_t seed, bool from_here,
+                                        Deadline deadline) {
+  const bool reads = operation_ == Operation::read;
+  const bool gives = from_here != reads;
+  const auto landing = bare_->incoming().first(bytes);
+  if (gives) {
+    fill(bare_->outgoing().first(bytes), seed);
+  } else {
+    std::fill(landing.begin(), landing.end(), std::byte{0});
+  }
+  const auto wanted = bare_->received() + (from_here || operation_ != Operation::send ? 0 : 1);
+  GRADRAIL_TRY(meet(deadline));
+  if (from_here) {
+    GRADRAIL_TRY(post(pair, bytes, true, deadline));
+    GRADRAIL_TRY(drain(deadline));
+  } else {
+    GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= wanted; }));
+  }
+  GRADRAIL_TRY(meet(deadline));
+  return gives ? 0 : differences(landing, seed);
+}
+
+Result<std::int64_t> BareEnd::check(std::size_t bytes, std::uint64_t seed, Deadline deadline) {
+  std::int64_t wrong = 0;
+  for (std::size_t pair = 0; pair < bare_->pairs(); ++pair) {
+    for (const bool there : {true, false}) {
+      GRADRAIL_ASSIGN(const auto found,
+                      check_one(pair, bytes, random_at(seed + 2 * pair + (there ? 0 : 1)), there == first_, deadline));
+      wrong += found;
+    }
+  }
+  return wrong;
+}
+
+Traffic BareEnd::traffic() const { return traffic_; }
+
+}  // namespace gradrail
