@@ -85,7 +85,7 @@ Result<Address> Introductions::listen(const Settings& settings) {
   options.purpose = purpose_;
   options.most_hello_bytes = most_bytes_ + 2 * sizeof(std::int32_t);
   options.most_pending += 4 * static_cast<std::size_t>(settings.ranks);
-  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings, std::move(options)));
+  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings, transport_, std::move(options)));
   acceptor_ = std::move(listening.acceptor);
   return std::move(listening.address);
 }
@@ -197,7 +197,7 @@ Result<std::vector<Fd>> Introductions::meet(const Settings& settings, std::span<
   GRADRAIL_CHECK(acceptor_.has_value() && peers.size() == conversations.size());
   std::vector<Opening> openings(peers.size());
   for (std::size_t i = 0; i < peers.size(); ++i) {
-    GRADRAIL_TRY(expect_peer(peers[i], settings));
+    GRADRAIL_TRY(expect_peer(peers[i], settings, transport_));
     openings[i].peer = &peers[i];
     openings[i].conversation = conversations[i];
     if (auto started = start(openings[i], settings); !started)

@@ -37,8 +37,9 @@ class Conversation {
 
 class Introductions {
  public:
-  // `purpose` as in handshake.h; no introduction is longer than `most_bytes`.
-  Introductions(std::string purpose, std::size_t most_bytes) : purpose_(std::move(purpose)), most_bytes_(most_bytes) {}
+  // `transport`: its name; no introduction is longer than `most_bytes`.
+  Introductions(std::string transport, std::size_t most_bytes)
+      : transport_(std::move(transport)), purpose_(transport_ + " transport"), most_bytes_(most_bytes) {}
 
   // Errors: those of listen_for_peers().
   [[nodiscard]] Result<Address> listen(const Settings& settings);
@@ -71,7 +72,8 @@ class Introductions {
   [[nodiscard]] Result<void> answer_lower(Opening& opening);
   [[nodiscard]] Result<void> finish(Opening& opening, const Settings& settings) const;
 
-  std::string purpose_;
+  std::string transport_;
+  std::string purpose_;  // as in handshake.h
   std::size_t most_bytes_;
   std::optional<Acceptor> acceptor_;
   std::vector<Early> early_;

@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "transports/handshake.h"
@@ -15,17 +16,21 @@ namespace gradrail {
 
 struct Listening {
   Acceptor acceptor;
-  Address address;  // to publish; address_of() reads it
+  Address address;  // to publish: opens with the transport's name; address_of() reads it
 };
 // Errors: those of listen_tcp() and Acceptor::make().
-[[nodiscard]] Result<Listening> listen_for_peers(const Settings& settings, Acceptor::Options options);
+[[nodiscard]] Result<Listening> listen_for_peers(const Settings& settings, std::string_view transport,
+                                                 Acceptor::Options options);
 
 // "rank 3 on host-b (lane 0)"
 [[nodiscard]] std::string name_of(const Peer& peer);
 // Errors: malformed, naming the peer.
 [[nodiscard]] Result<SocketAddress> address_of(const Peer& peer);
-// Errors: bad_usage where the peer cannot be one of this rank's.
-[[nodiscard]] Result<void> expect_peer(const Peer& peer, const Settings& settings);
+// Whether the peer's address is one of that transport: every address opens with its transport's name. Errors: bad_usage
+// that names both transports.
+[[nodiscard]] Result<void> same_transport(const Peer& peer, std::string_view transport);
+// Errors: bad_usage where the peer cannot be one of this rank's; those of same_transport().
+[[nodiscard]] Result<void> expect_peer(const Peer& peer, const Settings& settings, std::string_view transport);
 // An error of connecting to the peer: says so, and names it.
 [[nodiscard]] tl::unexpected<Error> connecting_to(const Peer& peer, Error error);
 

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "transports/base/check.h"
+#include "transports/meet.h"
 #include "transports/shm/attach.h"
 #include "transports/shm/host.h"
 
@@ -35,11 +36,12 @@ struct Contact {
 };
 
 Result<Contact> parse_address(const Peer& peer) {
+  GRADRAIL_TRY(same_transport(peer, "shm"));
   ByteReader reader(peer.address);
-  const auto name = reader.get_string();
+  static_cast<void>(reader.get_string());
   Contact contact{reader.get_string(), reader.get_string()};
-  if (!reader.ok() || name != "shm")
-    return fail(Code::bad_usage, fmt::format("the address of rank {} is not one of the shm transport", peer.rank),
+  if (!reader.ok())
+    return fail(Code::malformed, fmt::format("the address of rank {} is not one of the shm transport", peer.rank),
                 peer.rank);
   return contact;
 }

@@ -78,7 +78,7 @@ Result<Address> TcpTransport::listen() {
   options.most_hello_bytes = sizeof(Hello);
   options.most_pending +=
       8 * static_cast<std::size_t>(settings_.ranks) * static_cast<std::size_t>(settings_.connections);
-  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings_, std::move(options)));
+  GRADRAIL_ASSIGN(auto listening, listen_for_peers(settings_, k_traits.name, std::move(options)));
   acceptor_ = std::move(listening.acceptor);
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
@@ -128,7 +128,7 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
   const int sockets_a_pipe = 2 * settings_.connections;  // stripe.h
   std::vector<Wanted> wanted;
   for (const auto& peer : peers) {
-    GRADRAIL_TRY(expect_peer(peer, settings_));
+    GRADRAIL_TRY(expect_peer(peer, settings_, k_traits.name));
     for (int index = 0; index < sockets_a_pipe; ++index) {
       wanted.push_back({&peer, index, std::nullopt, Fd()});
       if (peer.rank < settings_.rank) continue;

@@ -73,7 +73,7 @@ class UcxTransport final : public Transport {
   std::vector<std::unique_ptr<Flights>> kept_;  // before the worker, to go after it
   std::unique_ptr<Worker> worker_;
   Fd epoll_;
-  Introductions introductions_{"ucx transport", Introduction::k_most_bytes};
+  Introductions introductions_{"ucx", Introduction::k_most_bytes};
   std::map<int, std::vector<std::unique_ptr<Link>>> links_;  // by rank; the last one is in use
   std::vector<UcxEndpoint*> endpoints_;
   std::uint64_t next_pipe_ = 1;

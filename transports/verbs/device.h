@@ -70,8 +70,7 @@ class Device {
   void note_port(std::string_view what) { port_note_ = what; }
 
   // Errors: exhausted with what to do about locked memory, bad_usage, system.
-  [[nodiscard]] Result<ibv_mr*> register_memory(void* address, std::size_t bytes,
-                                                int access = k_region_access) const;
+  [[nodiscard]] Result<ibv_mr*> register_memory(void* address, std::size_t bytes, int access = k_region_access) const;
 
  private:
   Device(Calls& calls, Options options, std::string name)

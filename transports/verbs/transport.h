@@ -58,7 +58,7 @@ class VerbsTransport final : public Transport {
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;
-  Introductions introductions_{"verbs transport", Introduction::k_most_bytes};
+  Introductions introductions_{"verbs", Introduction::k_most_bytes};
   std::vector<VerbsEndpoint*> endpoints_;
   unsigned idle_ = 0;
   Clock::time_point looked_around_ = Clock::now();
