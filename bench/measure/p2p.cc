@@ -203,8 +203,9 @@ class P2p {
     const Traits& traits = transport.traits();
     const bool pipes = std::count(options_.operations.begin(), options_.operations.end(), std::nullopt) > 0;
     if (pipes && options_.depth > static_cast<int>(traits.depth))
-      return fail(Code::bad_usage, fmt::format("{} keeps at most {} messages outstanding on a lane; --queue-depth {} is more",
-                                               traits.name, traits.depth, options_.depth));
+      return fail(Code::bad_usage,
+                  fmt::format("{} keeps at most {} messages outstanding on a lane; --queue-depth {} is more",
+                              traits.name, traits.depth, options_.depth));
     if (!traits.same_host_only) return {};
     for (const PairOfRanks& pair : pairs_of()) {
       const Member& from = bootstrap_.members()[static_cast<std::size_t>(pair.from)];

@@ -1,5 +1,5 @@
-// The bare operations of verbs, and the loops in which p2p times them, over devices that do not exist (verbs_fake.h): what
-// moves, what is asked for, and what is refused. The same over real libibverbs calls runs in scripts/soft-roce.
+// The bare operations of verbs, and the loops in which p2p times them, over devices that do not exist (verbs_fake.h):
+// what moves, what is asked for, and what is refused. The same over real libibverbs calls runs in scripts/soft-roce.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -117,8 +117,7 @@ TEST_F(VerbsBareTest, ShortOnesGoInLineAndCompletionsAreAskedForNowAndThen) {
 
 TEST_F(VerbsBareTest, WhatTheDeviceCannotIsOneSentence) {
   const auto refused = [&](const BareOptions& options) {
-    const auto made =
-        transports_[0]->open_bare({1, 0, "host-b", addresses_[1]}, options, Deadline::after(Seconds(5)));
+    const auto made = transports_[0]->open_bare({1, 0, "host-b", addresses_[1]}, options, Deadline::after(Seconds(5)));
     return made ? Error{Code::system, "it was taken"} : made.error();
   };
   const auto large = refused({Operation::write, 1, 8, (1 << 20) + 1});
