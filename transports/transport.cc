@@ -2,6 +2,7 @@
 
 #include "transports/bare.h"
 #include "transports/base/check.h"
+#include "transports/board.h"
 
 namespace gradrail {
 
@@ -37,5 +38,9 @@ Result<void> Endpoint::send_in_place(std::size_t) {
 std::span<std::byte> Endpoint::writable() { return {}; }
 
 void Endpoint::commit(std::size_t) { GRADRAIL_CHECK(!"commit without send_in_place"); }
+
+Result<std::unique_ptr<Board>> Transport::open_board(std::span<const int>, int, Deadline) {
+  return fail(Code::unsupported, "this transport has no memory that ranks share");
+}
 
 }  // namespace gradrail

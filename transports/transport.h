@@ -54,7 +54,8 @@ struct Traits {
   // send_copied() copies out of memory that is not direct() as far as the pipe has room, whatever the peer does, and
   // departed() tells how far.
   bool copies_out = false;
-  std::size_t depth = 0;  // sends, and receives, that may be outstanding on one endpoint
+  std::size_t board_members = 0;  // most ranks that open_board() joins; 0: it is not supported
+  std::size_t depth = 0;          // sends, and receives, that may be outstanding on one endpoint
 };
 
 // What listen() returns and connect() needs from the other side; opaque, travels through the bootstrap.
@@ -134,6 +135,7 @@ class Endpoint {
 
 class Bare;
 struct BareOptions;
+class Board;
 
 class Transport {
  public:
@@ -163,6 +165,12 @@ class Transport {
   [[nodiscard]] virtual Result<std::unique_ptr<Region>> register_memory(Buffer buffer) = 0;
   // Allocates memory (page aligned, zeroed) in the form that this transport moves best, and registers it.
   [[nodiscard]] virtual Result<std::unique_ptr<Region>> allocate(std::size_t bytes) = 0;
+
+  // Opens a board for these ranks: at least two, ascending, this one among them. All do so at the same time and have
+  // endpoints open to each other on this lane, once for a lane. Waits for the first of them, at most until the
+  // deadline. Only where traits().board_members says so.
+  [[nodiscard]] virtual Result<std::unique_ptr<Board>> open_board(std::span<const int> members, int lane,
+                                                                  Deadline deadline);
 
   // Moves whatever can be moved on all endpoints; true if anything moved. Also notices dead peers.
   virtual bool progress() = 0;

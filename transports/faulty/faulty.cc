@@ -83,10 +83,12 @@ class FaultyEndpoint final : public Endpoint {
 class FaultyTransport final : public Transport {
  public:
   FaultyTransport(std::unique_ptr<Transport> inner, FaultScript script)
-      : inner_(std::move(inner)), script_(std::move(script)) {}
+      : inner_(std::move(inner)), script_(std::move(script)), traits_(inner_->traits()) {
+    traits_.board_members = 0;  // nothing is posted there that could be counted
+  }
   ~FaultyTransport() override { GRADRAIL_CHECK(endpoints_.empty()); }
 
-  const Traits& traits() const override { return inner_->traits(); }
+  const Traits& traits() const override { return traits_; }
   std::string describe() const override { return inner_->describe(); }
   Result<Address> listen() override { return inner_->listen(); }
 
@@ -123,6 +125,7 @@ class FaultyTransport final : public Transport {
  private:
   std::unique_ptr<Transport> inner_;
   FaultScript script_;
+  Traits traits_;
 };
 
 FaultyEndpoint::FaultyEndpoint(FaultyTransport& owner, std::unique_ptr<Endpoint> inner, FaultScript script)

@@ -103,6 +103,14 @@ void ShmEndpoint::read_notes() {
         return;
       }
       peer_regions_.push_back({note.region, std::move(*mapping)});
+    } else if (note.kind == NoteKind::board) {
+      auto mapping = Mapping::open((*received)->fd, note.bytes);
+      if (!mapping) {
+        break_off(mapping.error().code,
+                  fmt::format("mapping the board of rank {}: {}", peer(), mapping.error().message));
+        return;
+      }
+      board_ = std::move(*mapping);
     } else if (note.kind == NoteKind::forget) {
       std::erase_if(peer_regions_, [&](const PeerRegion& one) { return one.number == note.region; });
     } else {
@@ -144,6 +152,25 @@ void ShmEndpoint::forget(std::uint32_t region) {
   note.region = region;
   // If the socket is full the peer keeps its mapping until the pipe closes: memory, not correctness.
   static_cast<void>(send_note(lifeline_.get(), note));
+}
+
+Result<bool> ShmEndpoint::offer_board(const Mapping& board) {
+  if (failure_) return tl::unexpected(*failure_);
+  Note note;
+  note.kind = NoteKind::board;
+  note.bytes = board.size();
+  auto sent = send_note(lifeline_.get(), note, board.fd());
+  if (!sent) sent.error().peer = peer();
+  return sent;
+}
+
+Result<std::optional<Mapping>> ShmEndpoint::take_board(std::size_t bytes) {
+  read_notes();
+  if (board_.size() >= bytes) return std::move(board_);
+  if (board_.size() > 0) break_off(Code::malformed, fmt::format("the board of rank {} is too small", peer()));
+  if (peer_closed_) break_off(Code::peer_gone, gone());
+  if (failure_) return tl::unexpected(*failure_);
+  return std::nullopt;
 }
 
 void ShmEndpoint::join_working() {

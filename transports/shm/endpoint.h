@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,10 @@ class ShmEndpoint final : public Endpoint {
   [[nodiscard]] int lifeline() const { return lifeline_.get(); }
   // A region of this transport ends: the peer is told to unmap it.
   void forget(std::uint32_t region);
+  // Tells the peer of the board that this rank made; false if the life line is full.
+  [[nodiscard]] Result<bool> offer_board(const Mapping& board);
+  // The board of at least `bytes` that the peer made, if it has told of it.
+  [[nodiscard]] Result<std::optional<Mapping>> take_board(std::size_t bytes);
 
   bool listed = false;  // in the transport's list of endpoints with work
 
@@ -215,6 +220,7 @@ class ShmEndpoint final : public Endpoint {
   Identity identity_;
   std::vector<std::uint32_t> announced_;  // regions of ours that the peer knows
   std::vector<PeerRegion> peer_regions_;
+  Mapping board_;  // the peer's, until it is taken
 };
 
 }  // namespace gradrail::shm

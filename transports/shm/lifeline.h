@@ -11,13 +11,13 @@
 
 namespace gradrail::shm {
 
-enum class NoteKind : std::uint32_t { pipe = 1, ready, attach, region, forget };
+enum class NoteKind : std::uint32_t { pipe = 1, ready, attach, region, forget, board };
 
 struct Note {
   NoteKind kind = NoteKind::ready;
   std::uint32_t region =
       0;                    // region, forget: its number; ready, attach: 1 if the sender can read the receiver's memory
-  std::uint64_t bytes = 0;  // region, pipe: size of the memory that comes along
+  std::uint64_t bytes = 0;  // region, pipe, board: size of the memory that comes along
   std::uint64_t token = 0;  // pipe, ready: the sender's transport, as in its address
   std::int64_t pid = 0;     // pipe, ready
   std::uint64_t probe = 0;  // pipe, ready: where the token lies in the sender's memory, 0 if it is not to be read

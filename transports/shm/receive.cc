@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "transports/base/check.h"
+#include "transports/base/copy_short.h"
 #include "transports/shm/attach.h"
-#include "transports/shm/copy.h"
 #include "transports/shm/endpoint.h"
 #include "transports/shm/transport.h"
 

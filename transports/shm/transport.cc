@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "transports/base/check.h"
+#include "transports/board.h"
 #include "transports/meet.h"
 #include "transports/shm/attach.h"
 #include "transports/shm/host.h"
@@ -23,7 +24,7 @@ namespace gradrail::shm {
 namespace {
 
 constexpr std::string_view k_purpose = "shm pipe";
-constexpr std::uint32_t k_protocol = 2;
+constexpr std::uint32_t k_protocol = 3;
 // Life lines are looked at only when nothing has moved: at every this many idle calls, if it is time.
 constexpr std::uint32_t k_idle_calls = 32;
 constexpr auto k_look_every = std::chrono::milliseconds(1);
@@ -105,6 +106,7 @@ const Traits& ShmTransport::traits() const {
                                  .writes_in_place = true,
                                  .allocates_direct = true,
                                  .copies_out = true,
+                                 .board_members = Board::k_most_members,
                                  .depth = k_depth};
   return traits;
 }
@@ -337,6 +339,62 @@ bool ShmTransport::attaches(const PlainRegion& region, std::span<const std::byte
 Result<std::unique_ptr<Region>> ShmTransport::allocate(std::size_t bytes) {
   GRADRAIL_ASSIGN(auto mapping, Mapping::create("gradrail memory", bytes));
   return std::make_unique<ShmRegion>(*this, std::move(mapping), bytes, ++regions_made_);
+}
+
+namespace {
+
+class MappedBoard final : public Board {
+ public:
+  MappedBoard(Mapping mapping, std::size_t members, std::size_t me)
+      : Board(mapping.data(), members, me), mapping_(std::move(mapping)) {
+    mapping_.close_fd();
+  }
+
+ private:
+  Mapping mapping_;
+};
+
+}  // namespace
+
+// The first member makes it and tells the others.
+Result<std::unique_ptr<Board>> ShmTransport::open_board(std::span<const int> members, int lane, Deadline deadline) {
+  const auto me = std::find(members.begin(), members.end(), rank_) - members.begin();
+  std::vector<ShmEndpoint*> others;
+  for (const int member : members)
+    for (auto* endpoint : endpoints_)
+      if (endpoint->peer() == member && endpoint->lane() == lane) others.push_back(endpoint);
+  if (others.size() + 1 != members.size() || members.size() < 2 || members.size() > Board::k_most_members)
+    return fail(Code::bad_usage, fmt::format("a board is for 2 to {} ranks, with endpoints open to each on lane {}",
+                                             Board::k_most_members, lane));
+  const std::size_t bytes = Board::bytes_for(members.size());
+  Mapping mapping;
+  if (me == 0) {
+    GRADRAIL_ASSIGN(mapping, Mapping::create("gradrail board", bytes));
+    for (auto* other : others)
+      for (;;) {
+        GRADRAIL_ASSIGN(const bool told, other->offer_board(mapping));
+        if (told) break;
+        if (deadline.passed())
+          return fail(Code::timed_out, fmt::format("rank {} did not take up what it was sent in time", other->peer()),
+                      other->peer());
+        pollfd room{other->lifeline(), POLLOUT, 0};
+        ::poll(&room, 1, std::min(deadline.left_ms(), 2));
+      }
+  } else {
+    ShmEndpoint& first = *others.front();
+    for (;;) {
+      GRADRAIL_ASSIGN(auto taken, first.take_board(bytes));
+      if (taken) {
+        mapping = std::move(*taken);
+        break;
+      }
+      if (deadline.passed())
+        return fail(Code::timed_out, fmt::format("rank {} did not open its board in time", first.peer()), first.peer());
+      pollfd note{first.lifeline(), POLLIN, 0};
+      ::poll(&note, 1, std::min(deadline.left_ms(), 100));
+    }
+  }
+  return std::make_unique<MappedBoard>(std::move(mapping), members.size(), static_cast<std::size_t>(me));
 }
 
 bool ShmTransport::progress() {

@@ -34,6 +34,7 @@ class ShmTransport final : public Transport {
   Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers, Deadline deadline) override;
   Result<std::unique_ptr<Region>> register_memory(Buffer buffer) override;
   Result<std::unique_ptr<Region>> allocate(std::size_t bytes) override;
+  Result<std::unique_ptr<Board>> open_board(std::span<const int> members, int lane, Deadline deadline) override;
   bool progress() override;
   void wait(Seconds at_most) override;
 

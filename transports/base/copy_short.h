@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstring>
 
-namespace gradrail::shm {
+namespace gradrail {
 
 inline void copy_short(std::byte* to, const std::byte* from, std::size_t size) {
   const auto ends = [&](auto word) {
@@ -33,4 +33,4 @@ inline void copy_short(std::byte* to, const std::byte* from, std::size_t size) {
   }
 }
 
-}  // namespace gradrail::shm
+}  // namespace gradrail
