@@ -12,15 +12,18 @@
 #include "collectives/exec/coded_program.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/exec/exchange.h"
+#include "collectives/exec/gathering.h"
 
 namespace gradrail {
 
 struct Communicator::Bound {
   Ran ran;
   BoundProgram program;
-  std::unique_ptr<Execution> execution;  // null where the data is encoded
-  std::unique_ptr<ExchangeRun> exchange;
-  std::uint64_t used = 0;  // when it was last looked up, as a count of look-ups
+  // What carries it out is one of these.
+  std::unique_ptr<Execution> execution;
+  std::unique_ptr<Gathering> gathering;
+  std::unique_ptr<ExchangeRun> exchange;  // of encoded data
+  std::uint64_t used = 0;                 // when it was last looked up, as a count of look-ups
 };
 
 struct Communicator::Bindings {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "collectives/exec/bindings.h"
 
@@ -13,6 +14,11 @@ namespace {
 // Polls without progress before the core is given away: about 20 us where every rank has a core, at once where not.
 constexpr int k_spins_alone = 300;
 constexpr int k_spins_crowded = 2;
+// The same where ranks share cores, but all who are awaited have other cores than this rank: they probably run now, and
+// will be done sooner than this core could go to another rank and come back. Only looks at memory are that cheap.
+constexpr int k_spins_other_core = 40;
+// The same of run(), which looks at less.
+constexpr int k_polls_alone = 4096;
 // After so many idle rounds a wait for the network may block.
 constexpr int k_spins_before_sleep = 2000;
 
@@ -51,6 +57,13 @@ bool Communicator::direct_out(const Call& call) {
   return out != nullptr && out->direct();
 }
 
+// Peers may need this rank's part in calls in flight before they come to connect.
+Result<void> Communicator::finish_calls(Deadline deadline) {
+  for (std::size_t place = 0; place < places_.size(); ++place)
+    if (places_[place].bound != nullptr) GRADRAIL_TRY(wait_for(place, deadline));
+  return {};
+}
+
 Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadline deadline) {
   for (const Reach reach : {Reach::inside, Reach::between}) {
     std::vector<Peer> peers;
@@ -60,9 +73,7 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
         peers.push_back({key.peer, key.lane, members_[peer].host, addresses_[peer][static_cast<std::size_t>(reach)]});
       }
     if (peers.empty()) continue;
-    // Peers may need this rank's part in calls in flight before they come to connect.
-    for (std::size_t place = 0; place < places_.size(); ++place)
-      if (places_[place].bound != nullptr) GRADRAIL_TRY(wait_for(place, deadline));
+    GRADRAIL_TRY(finish_calls(deadline));
     Transport& transport = transport_of(reach);
     auto connected = transport.connect(peers, deadline);
     if (!connected) {
@@ -84,6 +95,24 @@ Result<void> Communicator::open_channels(std::span<const ChannelKey> keys, Deadl
     }
   }
   return {};
+}
+
+Result<Board*> Communicator::board_for(const Program& program, std::uint64_t bytes, std::size_t place,
+                                       Deadline deadline) {
+  const auto most = transport_of(Reach::inside).traits().board_members;
+  if (bytes == 0 || bytes > Board::k_most_bytes || members_.size() > most ||
+      transports_[static_cast<std::size_t>(Reach::between)] != nullptr || !gathers_all(program))
+    return nullptr;
+  std::unique_ptr<Board>& board = places_[place].board;
+  if (board == nullptr) {
+    GRADRAIL_TRY(finish_calls(deadline));
+    std::vector<int> everyone(members_.size());
+    std::iota(everyone.begin(), everyone.end(), 0);
+    auto opened = transport_of(Reach::inside).open_board(everyone, static_cast<int>(place) * k_lanes_a_place, deadline);
+    if (!opened) return poison(std::move(opened).error());
+    board = std::move(*opened);
+  }
+  return board.get();
 }
 
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
@@ -135,11 +164,19 @@ Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size
   auto bound = std::make_unique<Bound>();
   bound->ran = {choice.algorithm, shape.lanes, shape.pieces, program.grid, program.steps.size()};
   const std::uint64_t all_buffers = 2 * question.bytes * static_cast<std::uint64_t>(ranks_here());
+  GRADRAIL_ASSIGN(Board* const board, board_for(program, question.bytes, place, deadline));
   const BindOptions options{direct, planner->answers, cache_bytes_ > 0 && all_buffers > cache_bytes_};
   bound->program = bind(program, call.count, call.type, call.op, options, [&](ChannelKey key) {
     return channels_.at({key.peer, key.lane + first_lane}).get();
   });
-  bound->execution = std::make_unique<Execution>(bound->program);
+  if (board != nullptr) {
+    std::vector<const Channel*> channels(members_.size());
+    for (const ChannelKey& key : keys) channels[static_cast<std::size_t>(key.peer)] = channels_.at(key).get();
+    bound->gathering = std::make_unique<Gathering>(*board, bound->program, std::move(channels));
+    bound->program.scratch_bytes = 0;
+  } else {
+    bound->execution = std::make_unique<Execution>(bound->program);
+  }
   bound->used = bindings.lookups;
   if (bindings.all.size() >= Bindings::k_most) drop_oldest_binding();
   Bindings::Key key{call.collective,
@@ -232,6 +269,12 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
     progress();
     return Operation{place.number};
   }
+  if (bound->gathering != nullptr) {
+    bound->gathering->trace(times_);
+    bound->gathering->start(call.in.data(), call.out.data());
+    progress();
+    return Operation{place.number};
+  }
   bound->execution->trace(times_);
   bound->execution->start(call.in, call.out, {&place.scratch, 0});
   progress();
@@ -257,6 +300,11 @@ bool Communicator::progress() {
         encoding_ = exchange->encoding();
         complete(i);
       }
+      continue;
+    }
+    if (Gathering* const gathering = place.bound->gathering.get(); gathering != nullptr) {
+      moved |= gathering->progress();
+      if (gathering->done()) complete(i);
       continue;
     }
     Execution& execution = *place.bound->execution;
@@ -293,14 +341,16 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
   const Place& place = places_[index];
   const int spins = crowded_ ? k_spins_crowded : k_spins_alone;
   // Shared memory tells nobody that something came; a network does, so waiting for it may block.
-  const bool may_sleep = transports_[1] == nullptr && !transports_[0]->traits().same_host_only;
+  const bool shares_memory = transports_[0]->traits().same_host_only;
+  const bool may_sleep = transports_[1] == nullptr && !shares_memory;
   unsigned round = 0;
   for (int idle = 0; place.bound != nullptr;) {
     if (progress()) {
       idle = 0;
       // A trickle that never ends is no reason to miss the deadline.
       if (++round % 1024 != 0) continue;
-    } else if (++idle < spins) {
+    } else if (++idle < spins || (crowded_ && shares_memory && idle < k_spins_other_core && place.bound != nullptr &&
+                                  awaits_other_cores(*place.bound))) {
       continue;
     }
     if (place.bound == nullptr) break;
@@ -311,9 +361,25 @@ Result<void> Communicator::wait_for(std::size_t index, Deadline deadline) {
   return {};
 }
 
+bool Communicator::awaits_other_cores(const Bound& bound) const {
+  const int mine = core_of_[static_cast<std::size_t>(rank_)];
+  if (mine < 0) return false;
+  const auto elsewhere = [&](std::size_t rank) { return core_of_[rank] >= 0 && core_of_[rank] != mine; };
+  if (const Gathering* const gathering = bound.gathering.get(); gathering != nullptr) {
+    for (std::size_t rank = 0; rank < members_.size(); ++rank)
+      if (gathering->misses(rank) && !elsewhere(rank)) return false;
+    return true;
+  }
+  if (bound.execution == nullptr) return false;
+  const auto awaited = bound.execution->awaited();
+  return awaited.channel != nullptr && elsewhere(static_cast<std::size_t>(awaited.channel->endpoint->peer()));
+}
+
 Error Communicator::overdue(std::size_t index) const {
   const Bound& bound = *places_[index].bound;
-  const auto awaited = bound.exchange != nullptr ? bound.exchange->awaited() : bound.execution->awaited();
+  const auto awaited = bound.exchange != nullptr    ? bound.exchange->awaited()
+                       : bound.gathering != nullptr ? bound.gathering->awaited()
+                                                    : bound.execution->awaited();
   if (awaited.channel == nullptr)
     return {Code::timed_out, fmt::format("{} did not end before its deadline", bound.ran.algorithm), Error::k_no_peer,
             0};
@@ -331,6 +397,28 @@ tl::unexpected<Error> Communicator::poison(Error error) {
 }
 
 Result<void> Communicator::run(const Call& call, Deadline deadline) {
+  // The shortest calls take less time than looking at everything that start() and wait() do: if it is the call of last
+  // time again, and nothing else is in flight, only what must be done is.
+  const Bindings& bindings = *bindings_;
+  if (in_flight_ == 1 && bindings.last != nullptr && bindings.last->gathering != nullptr && !failure_ &&
+      places_.front().bound == nullptr && !call.coding.asked() &&
+      Bindings::same({call, 0, direct_out(call)}, *bindings.last_key)) {
+    Place& place = places_.front();
+    GRADRAIL_TRY(check_memory(call, bindings.last->program));
+    place.bound = bindings.last;
+    place.number = ++started_;
+    place.out = call.out.data();
+    Gathering& gathering = *place.bound->gathering;
+    gathering.trace(times_);
+    gathering.start(call.in.data(), place.out);
+    const int polls = crowded_ ? k_spins_crowded : k_polls_alone;
+    for (int poll = 0; poll < polls; ++poll)
+      if (gathering.progress() && gathering.done()) {
+        complete(0);
+        return {};
+      }
+    return wait_for(0, deadline);
+  }
   GRADRAIL_ASSIGN(const Operation operation, start(call, deadline));
   return wait(operation, deadline);
 }
@@ -348,8 +436,12 @@ Result<void> Communicator::barrier(Deadline deadline) {
 
 Traffic Communicator::traffic() const {
   Traffic total{};
-  for (const auto& [key, channel] : channels_)
-    for (std::size_t i = 0; i < k_paths; ++i) total[i] += channel->endpoint->traffic()[i];
+  const auto add = [&](const Traffic& traffic) {
+    for (std::size_t i = 0; i < k_paths; ++i) total[i] += traffic[i];
+  };
+  for (const auto& [key, channel] : channels_) add(channel->endpoint->traffic());
+  for (const Place& place : places_)
+    if (place.board != nullptr) add(place.board->traffic());
   return total;
 }
 

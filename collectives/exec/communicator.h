@@ -140,10 +140,16 @@ class Communicator {
   [[nodiscard]] Result<Bound*> bound_or_poisoned(const Call& call, std::size_t place, Deadline deadline);
   void drop_oldest_binding();
   [[nodiscard]] Result<void> open_channels(std::span<const ChannelKey> keys, Deadline deadline);
+  // The board of this place in flight, if the program can be carried out on one.
+  [[nodiscard]] Result<Board*> board_for(const Program& program, std::uint64_t bytes, std::size_t place,
+                                         Deadline deadline);
+  [[nodiscard]] Result<void> finish_calls(Deadline deadline);
   [[nodiscard]] Result<void> check_memory(const Call& call, const BoundProgram& program) const;
   bool progress();
   [[nodiscard]] Result<void> wait_for(std::size_t place, Deadline deadline);
   void complete(std::size_t place);
+  // Whether all that the call waits for now have other cores than this rank, and so may be running.
+  [[nodiscard]] bool awaits_other_cores(const Bound& bound) const;
   [[nodiscard]] tl::unexpected<Error> poison(Error error);
   [[nodiscard]] Error overdue(std::size_t place) const;
   [[nodiscard]] std::string who(int peer) const;
@@ -153,6 +159,7 @@ class Communicator {
     std::uint64_t number = 0;
     std::byte* out = nullptr;
     Memory scratch;
+    std::unique_ptr<Board> board;  // opened at the first need
   };
 
   int rank_ = 0;
@@ -165,6 +172,7 @@ class Communicator {
   std::vector<int> host_of_;
   std::vector<int> neighbours_;  // ranks on this real host, this one included
   int cores_ = 1;
+  std::vector<int> core_of_;  // by rank: the one that it is bound to; -1 if it is not, or is on another host
   std::string transport_name_;
   Bytes address_;
   std::shared_ptr<const Selector> selector_;

@@ -62,6 +62,7 @@ Selection tuning_for(std::string_view algorithm, const Question& question, const
 }  // namespace
 
 const Error* Communicator::failure_of(const Bound& bound) {
+  if (bound.gathering != nullptr) return bound.gathering->failure();
   return bound.exchange != nullptr ? bound.exchange->failure() : bound.execution->failure();
 }
 

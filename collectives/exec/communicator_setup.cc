@@ -109,6 +109,7 @@ bool Communicator::spans_hosts(std::size_t real_hosts, bool has_outer) const {
 
 Result<void> Communicator::meet(std::span<const Bytes> addresses) {
   addresses_.clear();
+  core_of_.assign(addresses.size(), -1);
   std::set<int> cores;  // that this host's ranks may use
   for (std::size_t r = 0; r < addresses.size(); ++r) {
     ByteReader reader(addresses[r]);
@@ -121,8 +122,10 @@ Result<void> Communicator::meet(std::span<const Bytes> addresses) {
     if (!reader.ok()) return fail(Code::malformed, "the address sent by " + who(static_cast<int>(r)) + " is damaged");
     std::vector<int> usable(block.size() / sizeof(int));
     std::memcpy(usable.data(), block.data(), usable.size() * sizeof(int));
-    if (std::find(neighbours_.begin(), neighbours_.end(), static_cast<int>(r)) != neighbours_.end())
+    if (std::find(neighbours_.begin(), neighbours_.end(), static_cast<int>(r)) != neighbours_.end()) {
       cores.insert(usable.begin(), usable.end());
+      if (usable.size() == 1) core_of_[r] = usable.front();
+    }
     addresses_.push_back(std::move(both));
   }
   if (addresses_.size() != members_.size())
