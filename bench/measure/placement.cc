@@ -70,17 +70,14 @@ Result<Placement> place_rank(const Bootstrap& bootstrap, std::optional<Bind> wan
     return fail(Code::bad_usage, fmt::format("--bind core is for ranks that gradrail starts itself; these were started "
                                              "by {}, which binds them",
                                              bootstrap.origin()));
-  if (wanted == Bind::core && ranks > placement.cores.size())
-    return fail(Code::bad_usage,
-                fmt::format("--bind core needs a CPU for each of {} ranks, and {} may be used; leave it "
-                            "out or start fewer (-n)",
-                            ranks, placement.cores.size()));
   placement.bind = as_found(placement.cores);
-  if (!ours || wanted == Bind::none || ranks > placement.cores.size()) return placement;
-  placement.cpus = in_order_of_use("/", placement.cores);
-  placement.cpus.resize(ranks);
-  GRADRAIL_TRY(bind_to_core(placement.cpus[static_cast<std::size_t>(bootstrap.rank())]));
+  if (!ours || wanted == Bind::none) return placement;
+  auto cpus = in_order_of_use("/", placement.cores);
+  GRADRAIL_TRY(bind_to_core(cpus[static_cast<std::size_t>(bootstrap.rank()) % cpus.size()]));
   placement.bind = Bind::core;
+  if (ranks > cpus.size()) return placement;
+  cpus.resize(ranks);
+  placement.cpus = std::move(cpus);
   return placement;
 }
 
