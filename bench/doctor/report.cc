@@ -6,6 +6,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "bench/doctor/gpu_direct.h"
+
 namespace gradrail::doctor {
 
 namespace {
@@ -115,11 +117,17 @@ std::string to_json(const Diagnosis& diagnosis) {
   for (const RdmaDevice& device : facts.rdma) rdma.push_back(rdma_json(device));
   Json gpus = Json::array();
   for (const Gpu& gpu : facts.gpu.gpus) {
-    Json near = Json::object();
-    for (const RdmaDevice& device : facts.rdma)
-      if (!device.software) near[device.name] = to_string(distance(gpu.pci, device.pci));
-    gpus.push_back(
-        {{"model", gpu.model}, {"driver", gpu.pci.driver}, {"pci", pci_json(gpu.pci)}, {"distance", std::move(near)}});
+    Json near = Json::object(), by = Json::object();
+    for (const RdmaDevice& device : facts.rdma) {
+      if (device.software) continue;
+      near[device.name] = to_string(distance(gpu.pci, device.pci));
+      if (const auto path = expected_gpu_path(facts, device)) by[device.name] = to_text(*path);
+    }
+    gpus.push_back({{"model", gpu.model},
+                    {"driver", gpu.pci.driver},
+                    {"pci", pci_json(gpu.pci)},
+                    {"distance", std::move(near)},
+                    {"memory_path", std::move(by)}});
   }
   Json libraries = Json::object();
   for (const Library& library : facts.software.libraries) libraries[library.name] = library.version;

@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 
 #include "bench/doctor/expected.h"
+#include "bench/doctor/gpu_direct.h"
 #include "bench/doctor/verdicts.h"
 
 namespace gradrail::doctor {
@@ -75,29 +75,16 @@ void judge_mtu(const RdmaDevice& device, const RdmaPort& port, std::vector<Findi
                  full ? "" : "4200 or 9000 on the interface (and the switch, and the other hosts) allows 4096"});
 }
 
-// Major and minor number of the kernel's version.
-std::pair<int, int> version_of(const std::string& text) {
-  int major = 0, minor = 0;
-  const auto read = std::from_chars(text.data(), text.data() + text.size(), major);
-  if (read.ec == std::errc() && read.ptr != text.data() + text.size() && *read.ptr == '.')
-    std::from_chars(read.ptr + 1, text.data() + text.size(), minor);
-  return {major, minor};
-}
-
-// How RDMA devices reach the memory of NVIDIA's GPUs.
-Finding judge_gpu_direct(const Facts& facts) {
-  const bool kernel_knows = version_of(facts.machine.kernel) >= std::pair(5, 12);
-  Finding out{"gpu", "GPUDirect RDMA", {}, Verdict::ok, {}};
-  if (facts.gpu.open_module && kernel_knows) out.value = "dma-buf";
-  if (!facts.gpu.peer_memory.empty()) out.value += (out.value.empty() ? "" : " and ") + facts.gpu.peer_memory;
-  if (!out.value.empty()) return out;
-  if (facts.gpu.driver_version.empty())
-    return {"gpu", "GPUDirect RDMA", "NVIDIA's driver is not loaded", Verdict::unknown,
-            "install it, or modprobe nvidia"};
-  return {"gpu", "GPUDirect RDMA", "no", Verdict::bad,
-          fmt::format("GPU memory would be staged through the host; modprobe nvidia_peermem, or NVIDIA's open kernel "
-                      "modules on Linux 5.12 or later (this is {})",
-                      facts.machine.kernel.empty() ? "unknown" : facts.machine.kernel)};
+// How an RDMA device reaches the memory of NVIDIA's GPUs.
+Finding judge_gpu_direct(const Facts& facts, const RdmaDevice& device) {
+  const std::string name = fmt::format("GPU memory by {}", device.name);
+  const auto path = expected_gpu_path(facts, device);
+  if (!path) return {"gpu", name, "NVIDIA's driver is not loaded", Verdict::unknown, "install it, or modprobe nvidia"};
+  if (!path->staged()) return {"gpu", name, to_text(*path), Verdict::ok, {}};
+  return {
+      "gpu", name, to_text(*path), Verdict::bad,
+      "every byte takes the way through the host's memory; modprobe nvidia_peermem, or install NVIDIA's open kernel "
+      "modules on Linux 5.12 or later"};
 }
 
 std::string_view in_words(Distance distance) {
@@ -241,8 +228,8 @@ void judge_gpus(const Facts& facts, std::vector<Finding>& out) {
                    facts.gpu.driver_version + (facts.gpu.open_module ? ", open modules" : ""),
                    Verdict::ok,
                    {}});
-  if (std::any_of(facts.rdma.begin(), facts.rdma.end(), [](const RdmaDevice& one) { return !one.software; }))
-    out.push_back(judge_gpu_direct(facts));
+  for (const RdmaDevice& device : facts.rdma)
+    if (!device.software) out.push_back(judge_gpu_direct(facts, device));
 }
 
 }  // namespace gradrail::doctor

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/doctor/gpu_direct.h"
 #include "bench/doctor/readers.h"
 #include "bench/doctor/report.h"
 #include "tests/unit/doctor_hosts.h"
@@ -85,8 +88,11 @@ TEST(Doctor, ARoceHostWithGpus) {
   EXPECT_EQ(said(d, "GPU 0000:19:00.0 to RDMA"), "ok: mlx5_0, over one PCIe switch (PIX)");
   EXPECT_EQ(said(d, "GPU 0000:1a:00.0 to RDMA"), "ok: mlx5_0, over the CPU's host bridge (PHB)");
   EXPECT_THAT(said(d, "GPU 0000:98:00.0 to RDMA"), HasSubstr("attention: mlx5_0, over the link between sockets (SYS)"));
-  EXPECT_EQ(said(d, "GPUDirect RDMA"), "bad: no");
-  EXPECT_THAT(advice(d, "GPUDirect RDMA"), HasSubstr("modprobe nvidia_peermem"));
+  EXPECT_EQ(
+      said(d, "GPU memory by mlx5_0"),
+      "bad: staged through pinned host memory (dma-buf: NVIDIA's kernel modules are not the open ones, so they do "
+      "not export it; nvidia-peermem: the module is not loaded)");
+  EXPECT_THAT(advice(d, "GPU memory by mlx5_1"), HasSubstr("modprobe nvidia_peermem"));
   // 400 Gb/s at MTU 4096; and where the slot is slower than the port, the slot.
   EXPECT_NEAR(expected_gbs(d, "mlx5_0 port 1"), 50.0 * 4096 / (4096 + 82), 1e-9);
   EXPECT_NEAR(expected_gbs(d, "mlx5_1 port 1"), 16 * 128.0 / 130 * 256 / 280, 1e-9);
@@ -95,9 +101,38 @@ TEST(Doctor, ARoceHostWithGpus) {
 TEST(Doctor, GpuDirectByEitherWay) {
   const test::PlantedHost host("roce_gpus");
   host.write("sys/module/nvidia_peermem/initstate", "live\n");
-  EXPECT_EQ(said(of(host.root()), "GPUDirect RDMA"), "ok: nvidia_peermem");
+  EXPECT_THAT(said(of(host.root()), "GPU memory by mlx5_0"), HasSubstr("ok: nvidia-peermem (dma-buf: NVIDIA's kernel"));
   host.write("proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  535.129.03\n");
-  EXPECT_EQ(said(of(host.root()), "GPUDirect RDMA"), "ok: dma-buf and nvidia_peermem");
+  EXPECT_EQ(said(of(host.root()), "GPU memory by mlx5_0"), "ok: dma-buf");
+  host.write("proc/sys/kernel/osrelease", "5.4.0-100-generic\n");
+  EXPECT_THAT(said(of(host.root()), "GPU memory by mlx5_0"),
+              HasSubstr("ok: nvidia-peermem (dma-buf: it takes Linux 5.12 or later, and this is 5.4.0-100-generic)"));
+}
+
+TEST(DoctorGpuDirect, EveryCombinationHasAWayAndItsReasons) {
+  std::array<RdmaDevice, 3> devices;
+  devices[0].name = "mlx5_0", devices[0].pci.driver = "mlx5_core";
+  devices[1].name = "mlx4_0", devices[1].pci.driver = "mlx4_core";
+  devices[2].name = "rxe0", devices[2].software = true;
+  for (const bool open : {false, true})
+    for (const bool peer_memory : {false, true})
+      for (const std::string_view kernel : {"6.1.0", "5.12.1", "5.11.9", "4.18.0-80.el8", ""})
+        for (const RdmaDevice& device : devices) {
+          Facts facts;
+          facts.machine.kernel = kernel;
+          facts.gpu.driver_version = "535";
+          facts.gpu.open_module = open;
+          if (peer_memory) facts.gpu.peer_memory = "nvidia_peermem";
+          const auto path = expected_gpu_path(facts, device);
+          ASSERT_TRUE(path);
+          const bool dma_buf = open && (kernel == "6.1.0" || kernel == "5.12.1") && device.name == "mlx5_0";
+          EXPECT_EQ(path->path, dma_buf       ? MemoryPath::dma_buf
+                                : peer_memory ? MemoryPath::peer_memory
+                                              : MemoryPath::staged)
+              << to_text(*path);
+          EXPECT_EQ(path->against.size(), dma_buf ? 0U : peer_memory ? 1U : 2U);
+        }
+  EXPECT_FALSE(expected_gpu_path({}, devices[0])) << "without a driver there is nothing to expect";
 }
 
 TEST(Doctor, VersionsThatOnlyHeadersTell) {
@@ -119,7 +154,8 @@ TEST(Doctor, ALaptop) {
   EXPECT_EQ(said(d, "locked memory"), "ok: 8 MiB") << "nothing here registers memory";
   EXPECT_EQ(said(d, "GPU 0000:00:02.0"), "ok: Intel 8086:9a49, driver i915");
   EXPECT_EQ(said(d, "wlp1s0"), "unknown: up, rate not told, MTU 1500");
-  EXPECT_EQ(find(d, "GPUDirect RDMA"), nullptr);
+  EXPECT_TRUE(std::none_of(d.findings.begin(), d.findings.end(),
+                           [](const Finding& one) { return one.name.starts_with("GPU memory by"); }));
   for (const Finding& finding : d.findings) EXPECT_NE(finding.verdict, Verdict::bad) << finding.name;
 }
 
