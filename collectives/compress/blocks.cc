@@ -11,6 +11,7 @@
 // clang-format off
 #include "hwy/highway.h"
 #include "hwy/cache_control.h"
+#include "collectives/compress/outlet_inl.h"
 #include "collectives/compress/vectors_inl.h"
 // clang-format on
 
@@ -39,6 +40,7 @@ struct Whole {
 template <int k_bits>
 struct Nearest : Whole<k_bits> {
   static constexpr bool random = false;
+  static constexpr bool around = true;  // made fast enough that writing is what takes the time
   static HWY_INLINE U32 code(F32 level) {
     const F32Tag d;
     const U32Tag du;
@@ -52,6 +54,7 @@ struct Nearest : Whole<k_bits> {
 template <int k_bits>
 struct Stochastic : Whole<k_bits> {
   static constexpr bool random = true;
+  static constexpr bool around = false;
   static HWY_INLINE U32 code(F32 level, U32 words, F32 most) {
     const F32Tag d;
     const I32Tag di;
@@ -71,6 +74,7 @@ template <class Format>
 struct SmallFloat {
   static constexpr int bits = 8;
   static constexpr bool random = false;
+  static constexpr bool around = false;
   static HWY_INLINE U32 code(F32 level) {
     const F32Tag d;
     const U32Tag du;
@@ -101,6 +105,7 @@ struct SmallFloat {
 struct Sign {
   static constexpr int bits = 1;
   static constexpr bool random = false;
+  static constexpr bool around = false;
   static HWY_INLINE U32 code(F32 value) { return hn::ShiftRight<31>(hn::BitCast(U32Tag(), value)); }
   // Plus or minus one.
   template <int k_shift>
@@ -171,6 +176,26 @@ HWY_INLINE U32 load_bytes(const std::uint8_t* from) {
   return hn::PromoteTo(U32Tag(), hn::LoadU(hn::Rebind<std::uint8_t, F32Tag>(), from));
 }
 
+#if HWY_TARGET <= HWY_AVX3
+// Codes of four rows, a whole line, in few instructions: bytes of the four are put into one vector, of which each
+// column then holds four; which is turned around. What stands above a code's byte is ignored.
+constexpr bool k_stores_lines = true;
+HWY_INLINE void store_line(U32 a, U32 b, U32 c, U32 e, std::uint8_t* to) {
+  const U32Tag d;
+  const hn::Repartition<std::uint8_t, U32Tag> d8;
+  alignas(16) static constexpr std::uint8_t k_in_block[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  alignas(64) static constexpr std::uint32_t k_across[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  const auto ab = hn::IfVecThenElse(hn::Set(d, 0xFFu), a, hn::ShiftLeft<8>(b));
+  const auto ce = hn::IfVecThenElse(hn::Set(d, 0xFF0000u), hn::ShiftLeft<16>(c), hn::ShiftLeft<24>(e));
+  const auto all = hn::BitCast(d8, hn::IfVecThenElse(hn::Set(d, 0xFFFFu), ab, ce));
+  const auto blocks = hn::BitCast(d, hn::TableLookupBytes(all, hn::LoadDup128(d8, k_in_block)));
+  hn::StoreU(hn::BitCast(d8, hn::TableLookupLanes(blocks, hn::SetTableIndices(d, k_across))), d8, to);
+}
+#else
+constexpr bool k_stores_lines = false;
+HWY_INLINE void store_line(U32, U32, U32, U32, std::uint8_t*) {}
+#endif
+
 struct Scaled {
   F32 pre, factor, most;
 };
@@ -193,11 +218,13 @@ HWY_INLINE void encode_group(const float* x, std::uint8_t* to, const Scaled& by,
                              std::uint64_t group) {
   const std::size_t n = hn::Lanes(F32Tag());
   constexpr int k_per_byte = 8 / Code::bits;
+  constexpr std::size_t k_bytes = k_rows / k_per_byte;
   for (std::size_t column = 0; column < k_columns; column += n) {
     U32 words[k_rows];
     if constexpr (Code::random) random_rows(key, group, column, words);
     const float* const at = x + column;
-    for (std::size_t byte = 0; byte < k_rows / k_per_byte; ++byte) {
+    U32 bytes[k_bytes];
+    for (std::size_t byte = 0; byte < k_bytes; ++byte) {
       const std::size_t row = byte * k_per_byte;
       auto packed = code_row<Code>(at, by, words, row);
       if constexpr (k_per_byte >= 2) {
@@ -213,7 +240,14 @@ HWY_INLINE void encode_group(const float* x, std::uint8_t* to, const Scaled& by,
         packed = hn::Or(packed, hn::ShiftLeft<6>(code_row<Code>(at, by, words, 6)));
         packed = hn::Or(packed, hn::ShiftLeft<7>(code_row<Code>(at, by, words, 7)));
       }
-      store_bytes(packed, to + byte * k_columns + column);
+      bytes[byte] = packed;
+    }
+    if constexpr (k_stores_lines && k_bytes >= 4) {
+      for (std::size_t byte = 0; byte < k_bytes; byte += 4) {
+        store_line(bytes[byte], bytes[byte + 1], bytes[byte + 2], bytes[byte + 3], to + byte * k_columns);
+      }
+    } else {
+      for (std::size_t byte = 0; byte < k_bytes; ++byte) store_bytes(bytes[byte], to + byte * k_columns + column);
     }
   }
 }
@@ -251,12 +285,16 @@ HWY_INLINE void apply_group(const std::uint8_t* from, float* to, const Scaled& b
 
 // --- Messages.
 
+// From so many bytes on, which a private cache does not hold, a message is written around the caches.
+constexpr std::size_t k_around_bytes = std::size_t{1} << 20;
+
 template <class Code>
 bool encode_scaled(const BlockFormat& format, const float* from, std::size_t count, std::byte* to,
                    const RandomKey& key) {
   const F32Tag d;
+  constexpr std::size_t k_group_bytes = k_group / 8 * Code::bits;
   HWY_ALIGN float padded[k_largest_block];
-  auto* out = reinterpret_cast<std::uint8_t*>(to);
+  Outlet outlet(to, Code::around && format.bytes(count) >= k_around_bytes);
   bool non_finite = false;
   std::uint64_t group = 0;
   for (std::size_t at = 0; at < count; at += format.block) {
@@ -276,19 +314,21 @@ bool encode_scaled(const BlockFormat& format, const float* from, std::size_t cou
     } else {
       steps = arithmetic::steps_of(arithmetic::float_of(scale), format.levels);
     }
+    std::uint8_t* const out = outlet.room();
     std::memcpy(out, &scale, sizeof scale);
-    out += sizeof scale;
+    std::uint8_t* codes = out + sizeof scale;
     if (scale == arithmetic::k_quiet_nan) {  // codes say nothing, and are always the same
-      std::memset(out, 0, groups * (k_group / 8) * Code::bits);
-      out += groups * (k_group / 8) * Code::bits;
+      std::memset(codes, 0, groups * k_group_bytes);
       group += groups;
-      continue;
+    } else {
+      const Scaled by{hn::Set(d, steps.pre), hn::Set(d, steps.factor), hn::Set(d, format.levels)};
+      for (std::size_t i = 0; i < groups; ++i, ++group) {
+        encode_group<Code>(x + i * k_group, codes + i * k_group_bytes, by, key, group);
+      }
     }
-    const Scaled by{hn::Set(d, steps.pre), hn::Set(d, steps.factor), hn::Set(d, format.levels)};
-    for (std::size_t i = 0; i < groups; ++i, ++group, out += k_group / 8 * Code::bits) {
-      encode_group<Code>(x + i * k_group, out, by, key, group);
-    }
+    outlet.wrote(sizeof scale + groups * k_group_bytes);
   }
+  outlet.finish();
   return non_finite;
 }
 

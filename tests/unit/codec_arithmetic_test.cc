@@ -2,6 +2,7 @@
 // kernels against that arithmetic, on every instruction set this CPU has and on the portable fallback, bit by bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -178,6 +179,8 @@ constexpr BlockFormat k_formats[] = {
     {Coding::nearest, Scaling::largest, 8, 127, 256},
     {Coding::nearest, Scaling::largest, 4, 7, 256},
     {Coding::stochastic, Scaling::norm, 8, 127, 256},
+    {Coding::stochastic, Scaling::largest, 8, 127, 256},
+    {Coding::stochastic, Scaling::norm, 4, 7, 256},
     {Coding::stochastic, Scaling::largest, 4, 7, 256},
     {Coding::stochastic, Scaling::norm, 2, 1, 256},
     {Coding::stochastic, Scaling::largest, 2, 1, 256},
@@ -225,6 +228,30 @@ TEST_P(CodecKernels, BlocksEqualTheScalarArithmetic) {
           ASSERT_TRUE(same_bits(subtracted[i], before[i] - values[i]));
         }
       }
+    }
+  }
+}
+
+// Those are written around the caches, wherever they begin.
+TEST_P(CodecKernels, LongMessagesHaveTheBitsOfShortOnes) {
+  std::mt19937 random(8);
+  constexpr std::size_t k_count = (std::size_t{9} << 18) + 77, k_short = std::size_t{1} << 18;
+  const auto from = values_of(k_count, 0, random);
+  for (const BlockFormat& format : {k_formats[0], k_formats[1]}) {
+    const BlockKernels kernels = block_kernels(format.coding, format.bits);
+    const std::size_t bytes = format.bytes(k_count);
+    std::vector<std::byte> want(bytes);
+    for (std::size_t at = 0; at < k_count; at += k_short) {
+      ASSERT_FALSE(kernels.encode(format, from.data() + at, std::min(k_short, k_count - at),
+                                  want.data() + format.bytes(at), RandomKey()));
+    }
+    std::vector<std::byte> got(bytes + 200);
+    for (const std::size_t shift : {0u, 1u, 16u, 60u, 63u, 64u}) {
+      std::fill(got.begin(), got.end(), std::byte{0x5A});
+      ASSERT_FALSE(kernels.encode(format, from.data(), k_count, got.data() + shift, RandomKey()));
+      ASSERT_TRUE(std::equal(want.begin(), want.end(), got.begin() + static_cast<std::ptrdiff_t>(shift))) << shift;
+      for (std::size_t i = 0; i < shift; ++i) ASSERT_EQ(got[i], std::byte{0x5A});
+      for (std::size_t i = shift + bytes; i < got.size(); ++i) ASSERT_EQ(got[i], std::byte{0x5A});
     }
   }
 }
