@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
+#include "collectives/compress/feedback.h"
 #include "transports/base/check.h"
 
 namespace gradrail {
@@ -19,7 +21,8 @@ BlockCodec::BlockCodec(std::string name, CodecId id, std::uint32_t parameter, co
       format_(format),
       kernels_(block_kernels(format.coding, format.bits)) {
   GRADRAIL_CHECK(kernels_.encode != nullptr);
-  GRADRAIL_CHECK(format.block % arithmetic::k_group == 0 && format.block <= k_largest_block);
+  GRADRAIL_CHECK(format.block % arithmetic::k_group == 0 && format.block <= k_largest_block &&
+                 k_largest_block % format.block == 0);
 }
 
 CodecTraits BlockCodec::traits() const {
@@ -34,9 +37,35 @@ Result<Encoded> BlockCodec::encode(std::span<const float> from, std::span<std::b
   GRADRAIL_TRY(expect_room(to, bytes, name_));
   const RandomKey key = random_key(origin.seed, origin.step, origin.tensor, origin.rank, origin.first);
   const bool non_finite = kernels_.encode(format_, from.data(), from.size(), to.data() + k_message_header_bytes, key);
+  return close(from.size(), to, non_finite);
+}
+
+Encoded BlockCodec::close(std::size_t count, std::span<std::byte> to, bool non_finite) const {
   const bool marked = non_finite && format_.scaling == Scaling::none;
-  write_message_header(to, id_, marked ? parameter_ | k_met_nan : parameter_, from.size());
-  return Encoded{bytes, non_finite};
+  write_message_header(to, id_, marked ? parameter_ | k_met_nan : parameter_, count);
+  return {max_bytes(count), non_finite};
+}
+
+// Stretch by stretch, each while it is in cache: memory sees gradient, residual and message once.
+Result<Encoded> BlockCodec::encode_feedback(std::span<const float> from, std::span<float> residual,
+                                            std::span<std::byte> to, const Origin& origin) {
+  constexpr std::size_t k_stretch = 2 * k_largest_block;  // values; blocks divide it
+  GRADRAIL_TRY(expect_room(to, max_bytes(from.size()), name_));
+  std::byte* const body = to.data() + k_message_header_bytes;
+  bool non_finite = false;
+  for (std::size_t at = 0; at < from.size(); at += k_stretch) {
+    const std::size_t count = std::min(k_stretch, from.size() - at);
+    const auto sums = residual.subspan(at, count);
+    add_values(sums, from.subspan(at, count));
+    const RandomKey key = random_key(origin.seed, origin.step, origin.tensor, origin.rank, origin.first + at);
+    std::byte* const codes = body + format_.bytes(at);
+    non_finite |= kernels_.encode(format_, sums.data(), count, codes, key);
+    GRADRAIL_CHECK(kernels_.subtract(format_, codes, sums.data(), count, 1.0f));
+  }
+  // A mark is of all values, also of those before the one that made it.
+  if (non_finite && format_.scaling == Scaling::none) std::fill(residual.begin(), residual.end(), 0.0f);
+  if (non_finite) drop_non_finite(residual);
+  return close(from.size(), to, non_finite);
 }
 
 Result<void> BlockCodec::apply(std::span<const std::byte> message, std::span<float> to, Apply how) const {

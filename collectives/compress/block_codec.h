@@ -22,8 +22,12 @@ class BlockCodec : public Codec {
   }
   [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to,
                                        const Origin& origin) override;
+  [[nodiscard]] Result<Encoded> encode_feedback(std::span<const float> from, std::span<float> residual,
+                                                std::span<std::byte> to, const Origin& origin) override;
 
  private:
+  // Behind the kernels: the header, and what encode() says.
+  Encoded close(std::size_t count, std::span<std::byte> to, bool non_finite) const;
   [[nodiscard]] Result<void> apply(std::span<const std::byte> message, std::span<float> to, Apply how) const override;
 
   std::string name_;

@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "collectives/compress/feedback.h"
 #include "collectives/compress/wrap.h"
 
 namespace gradrail {
@@ -30,6 +31,15 @@ std::string known_words() {
 }
 
 }  // namespace
+
+Result<Encoded> Codec::encode_feedback(std::span<const float> from, std::span<float> residual, std::span<std::byte> to,
+                                       const Origin& origin) {
+  add_values(residual, from);
+  GRADRAIL_ASSIGN(const Encoded encoded, encode(residual, to, origin));
+  GRADRAIL_TRY(decode_subtract(to.first(encoded.bytes), residual));
+  if (encoded.non_finite) drop_non_finite(residual);
+  return encoded;
+}
 
 Result<std::unique_ptr<Codec>> make_codec(std::string_view name, TensorShape shape) {
   const auto links = split(name, '+');

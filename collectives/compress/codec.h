@@ -88,6 +88,10 @@ class Codec {
   // Errors: exhausted (`to` is smaller than max_bytes), unsupported (a count this codec cannot take).
   [[nodiscard]] virtual Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to,
                                                const Origin& origin) = 0;
+  // With error feedback: adds `from`, which is as long, to `residual`, encodes the sum, and takes what the message
+  // carries away from it. As if done one after the other, but for values that are not finite any more: those become 0.
+  [[nodiscard]] virtual Result<Encoded> encode_feedback(std::span<const float> from, std::span<float> residual,
+                                                        std::span<std::byte> to, const Origin& origin);
 
   // The message is for exactly to.size() values. Errors: malformed.
   [[nodiscard]] Result<void> decode(std::span<const std::byte> message, std::span<float> to) const {

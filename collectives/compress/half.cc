@@ -13,6 +13,7 @@
 
 #include "collectives/compress/arithmetic.h"
 #include "collectives/compress/codec.h"
+#include "collectives/compress/feedback.h"
 #include "collectives/compress/message.h"
 
 // One binary runs everywhere: each loop below is compiled for several instruction sets and chosen by the CPU.
@@ -148,6 +149,25 @@ class HalfCodec final : public Codec {
     GRADRAIL_TRY(expect_room(to, bytes, name()));
     write_message_header(to, id(), 0, from.size());
     return Encoded{bytes, kernels_.encode(from.data(), from.size(), to.data() + k_message_header_bytes)};
+  }
+
+  // Stretch by stretch, each while it is in cache.
+  [[nodiscard]] Result<Encoded> encode_feedback(std::span<const float> from, std::span<float> residual,
+                                                std::span<std::byte> to, const Origin&) override {
+    constexpr std::size_t k_stretch = 4096;  // values
+    const std::size_t bytes = max_bytes(from.size());
+    GRADRAIL_TRY(expect_room(to, bytes, name()));
+    write_message_header(to, id(), 0, from.size());
+    std::byte* code = to.data() + k_message_header_bytes;
+    bool non_finite = false;
+    for (std::size_t at = 0; at < from.size(); at += k_stretch, code += 2 * k_stretch) {
+      const auto sums = residual.subspan(at, std::min(k_stretch, from.size() - at));
+      add_values(sums, from.subspan(at, sums.size()));
+      non_finite |= kernels_.encode(sums.data(), sums.size(), code);
+      kernels_.subtract(code, sums.data(), sums.size());
+    }
+    if (non_finite) drop_non_finite(residual);
+    return Encoded{bytes, non_finite};
   }
 
  private:

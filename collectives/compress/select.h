@@ -23,6 +23,11 @@ class Selection {
   void exact(std::span<const float> from, std::size_t wanted);
   // Between nine and eleven tenths of `wanted`, or a difference of one: DGC (Lin et al., ICLR 2018), section 3.1.
   void sampled(std::span<const float> from, std::size_t wanted);
+  // The same of sums, which are made in the pass that chooses: to[i] += from[i].
+  void exact_sums(std::span<float> to, std::span<const float> from, std::size_t wanted);
+  void sampled_sums(std::span<float> to, std::span<const float> from, std::size_t wanted);
+  // Sets to zero what was chosen from `values`.
+  void zero(std::span<float> values) const;
 
   [[nodiscard]] SparseView pairs() const {
     return {std::span(indices_.data(), found_), std::span(values_.data(), found_)};
@@ -30,8 +35,15 @@ class Selection {
   [[nodiscard]] bool non_finite() const;
 
  private:
-  void collect(std::span<const float> from, std::size_t wanted);
-  [[nodiscard]] bool scan(std::span<const float> from, std::size_t wanted, std::int32_t threshold);
+  // What is chosen from; `adding`, if not empty, is added to it first.
+  struct Source {
+    std::span<const float> values;
+    std::span<float> sums;  // the same values, if something is added
+    std::span<const float> adding;
+  };
+  void collect(Source from, std::size_t wanted);
+  [[nodiscard]] bool scan(const Source& from, std::size_t wanted, std::int32_t threshold);
+  void thin_out(std::size_t wanted);
   void keep_largest(std::size_t wanted);
   void keep_above(std::int32_t threshold);
   // The size of the `rank`-th largest of what stands in sizes_, counted from 0.
@@ -39,7 +51,7 @@ class Selection {
 
   std::vector<std::uint32_t> indices_;
   std::vector<float> values_;
-  std::vector<std::int32_t> sizes_;
+  std::vector<std::int32_t> sizes_, between_;
   std::size_t found_ = 0;
   std::size_t room_ = 0;
 };
@@ -51,6 +63,9 @@ struct SelectKernels {
   // k_select_slack pairs further.
   std::size_t (*above)(const float* from, std::size_t begin, std::size_t end, std::int32_t threshold,
                        std::uint32_t* indices, float* values);
+  // The same of to[begin..end), to which from[begin..end) is added first.
+  std::size_t (*add_above)(float* to, const float* from, std::size_t begin, std::size_t end, std::int32_t threshold,
+                           std::uint32_t* indices, float* values);
   // The same among pairs, in place.
   std::size_t (*keep)(std::uint32_t* indices, float* values, std::size_t count, std::int32_t threshold);
 };

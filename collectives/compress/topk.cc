@@ -14,6 +14,7 @@
 #include <cmath>
 
 #include "collectives/compress/codec.h"
+#include "collectives/compress/feedback.h"
 #include "collectives/compress/message.h"
 #include "collectives/compress/select.h"
 #include "collectives/compress/sparse.h"
@@ -39,23 +40,36 @@ class TopK final : public Codec {
   }
 
   [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to, const Origin&) override {
-    GRADRAIL_TRY(expect_room(to, max_bytes(from.size()), name_));
-    if (from.size() > 0xFFFFFFFFu) {
-      return fail(Code::unsupported,
-                  fmt::format("{}: a tensor of {} values is too long for 32-bit indices; cut it", name_, from.size()));
-    }
-    if (sampled_) {
-      selection_.sampled(from, wanted_of(from.size()));
-    } else {
-      selection_.exact(from, wanted_of(from.size()));
-    }
-    return Encoded{write_sparse(selection_.pairs(), from.size(), to), selection_.non_finite()};
+    GRADRAIL_TRY(check(from.size(), to));
+    const std::size_t wanted = wanted_of(from.size());
+    sampled_ ? selection_.sampled(from, wanted) : selection_.exact(from, wanted);
+    return written(from.size(), to);
+  }
+  // What is sent is exact, so that nothing is left where it was: sums and choice in one pass, then zeros.
+  [[nodiscard]] Result<Encoded> encode_feedback(std::span<const float> from, std::span<float> residual,
+                                                std::span<std::byte> to, const Origin&) override {
+    GRADRAIL_TRY(check(from.size(), to));
+    const std::size_t wanted = wanted_of(from.size());
+    sampled_ ? selection_.sampled_sums(residual, from, wanted) : selection_.exact_sums(residual, from, wanted);
+    selection_.zero(residual);
+    const Encoded encoded = written(from.size(), to);
+    if (encoded.non_finite) drop_non_finite(residual);
+    return encoded;
   }
 
  private:
   [[nodiscard]] std::size_t wanted_of(std::size_t count) const {
     const auto wanted = static_cast<std::size_t>(std::llround(ratio_ * static_cast<double>(count)));
     return std::min(count, std::max<std::size_t>(wanted, 1));
+  }
+  [[nodiscard]] Result<void> check(std::size_t count, std::span<const std::byte> to) const {
+    GRADRAIL_TRY(expect_room(to, max_bytes(count), name_));
+    if (count <= 0xFFFFFFFFu) return {};
+    return fail(Code::unsupported,
+                fmt::format("{}: a tensor of {} values is too long for 32-bit indices; cut it", name_, count));
+  }
+  [[nodiscard]] Encoded written(std::size_t count, std::span<std::byte> to) const {
+    return {write_sparse(selection_.pairs(), count, to), selection_.non_finite()};
   }
 
   [[nodiscard]] Result<void> apply(std::span<const std::byte> message, std::span<float> to, Apply how) const override {

@@ -5,8 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "collectives/compress/arithmetic.h"
+#include "collectives/compress/feedback.h"
+#include "collectives/compress/sparse.h"
+#include "transports/base/check.h"
 
 namespace gradrail {
 namespace {
@@ -64,10 +68,6 @@ void add_pairs(std::span<float> state, std::span<const std::uint32_t> indices, s
   }
 }
 
-void drop_non_finite(std::span<float> state) {
-  for (float& value : state) value = arithmetic::size_bits(value) < arithmetic::k_infinity ? value : 0.0f;
-}
-
 class ErrorFeedback final : public Wrapper, private Rounds {
  public:
   explicit ErrorFeedback(std::unique_ptr<Codec> inner) : Wrapper(std::move(inner), "ef") {}
@@ -75,11 +75,7 @@ class ErrorFeedback final : public Wrapper, private Rounds {
   [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to,
                                        const Origin& origin) override {
     GRADRAIL_TRY(hold(residual_, from.size()));
-    for (std::size_t i = 0; i < from.size(); ++i) residual_[i] += from[i];
-    GRADRAIL_ASSIGN(const Encoded encoded, inner().encode(residual_, to, origin));
-    GRADRAIL_TRY(inner().decode_subtract(to.first(encoded.bytes), residual_));
-    if (encoded.non_finite) drop_non_finite(residual_);
-    return encoded;
+    return inner().encode_feedback(from, residual_, to, origin);
   }
   void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
     add_pairs(residual_, indices, values);
@@ -90,7 +86,7 @@ class ErrorFeedback final : public Wrapper, private Rounds {
   [[nodiscard]] bool suits(std::size_t count) const override { return inner().rounds()->suits(count); }
   [[nodiscard]] Result<std::span<float>> first(std::span<const float> from, const Origin& origin) override {
     GRADRAIL_TRY(hold(residual_, from.size()));
-    for (std::size_t i = 0; i < from.size(); ++i) residual_[i] += from[i];
+    add_values(residual_, from);
     return inner().rounds()->first(residual_, origin);
   }
   [[nodiscard]] std::span<float> second() override { return inner().rounds()->second(); }
@@ -114,26 +110,10 @@ class MomentumCorrection final : public Wrapper {
                                        const Origin& origin) override {
     GRADRAIL_TRY(hold(velocity_, from.size()));
     GRADRAIL_TRY(hold(accumulated_, from.size()));
-    for (std::size_t i = 0; i < from.size(); ++i) {
-      velocity_[i] = momentum_ * velocity_[i] + from[i];
-      accumulated_[i] += velocity_[i];
-    }
-    GRADRAIL_ASSIGN(const Encoded encoded, inner().encode(accumulated_, to, origin));
-    const auto message = to.first(encoded.bytes);
-    if (inner().traits().sparse) {
-      sent_.resize(from.size());
-      GRADRAIL_TRY(inner().decode(message, sent_));
-      for (std::size_t i = 0; i < from.size(); ++i) {
-        accumulated_[i] -= sent_[i];
-        velocity_[i] = sent_[i] != 0 ? 0.0f : velocity_[i];
-      }
-    } else {
-      GRADRAIL_TRY(inner().decode_subtract(message, accumulated_));
-    }
-    if (encoded.non_finite) {
-      drop_non_finite(accumulated_);
-      drop_non_finite(velocity_);
-    }
+    for (std::size_t i = 0; i < from.size(); ++i) velocity_[i] = momentum_ * velocity_[i] + from[i];
+    GRADRAIL_ASSIGN(const Encoded encoded, inner().encode_feedback(velocity_, accumulated_, to, origin));
+    GRADRAIL_TRY(mask(to.first(encoded.bytes)));
+    if (encoded.non_finite) drop_non_finite(velocity_);
     return encoded;
   }
   void give_back(std::span<const std::uint32_t> indices, std::span<const float> values) override {
@@ -141,6 +121,30 @@ class MomentumCorrection final : public Wrapper {
   }
 
  private:
+  // Momentum factor masking: where a sparse codec sent a value, the velocity begins again.
+  [[nodiscard]] Result<void> mask(std::span<const std::byte> message) {
+    const CodecTraits traits = inner().traits();
+    if (!traits.sparse) return {};
+    const std::size_t count = velocity_.size(), width = traits.pair_width;
+    if (width == 0) {
+      sent_.resize(count);
+      GRADRAIL_TRY(inner().decode(message, sent_));
+      for (std::size_t i = 0; i < count; ++i) velocity_[i] = sent_[i] != 0 ? 0.0f : velocity_[i];
+      return {};
+    }
+    GRADRAIL_ASSIGN(const SparseMessage open, open_sparse(message, count, name(), width));
+    SparseReader reader(open);
+    GRADRAIL_CHECK(reader.take_below(open.places, [&](std::uint32_t index, const std::byte* values) {
+      const std::size_t first = index * width, end = std::min(first + width, count);
+      for (std::size_t at = first; at < end; ++at, values += sizeof(float)) {
+        float value = 0;
+        std::memcpy(&value, values, sizeof value);
+        if (value != 0) velocity_[at] = 0.0f;
+      }
+    }));
+    return {};
+  }
+
   float momentum_;
   std::vector<float> velocity_, accumulated_, sent_;
 };
@@ -203,12 +207,21 @@ class WarmUp final : public Wrapper {
 
   [[nodiscard]] Result<Encoded> encode(std::span<const float> from, std::span<std::byte> to,
                                        const Origin& origin) override {
-    const double done = origin.step >= steps_ ? 1.0 : static_cast<double>(origin.step) / static_cast<double>(steps_);
-    (void)inner().set_ratio(done == 1.0 ? last_ : first_ * std::pow(last_ / first_, done));
+    set_ratio_at(origin.step);
     return inner().encode(from, to, origin);
+  }
+  [[nodiscard]] Result<Encoded> encode_feedback(std::span<const float> from, std::span<float> residual,
+                                                std::span<std::byte> to, const Origin& origin) override {
+    set_ratio_at(origin.step);
+    return inner().encode_feedback(from, residual, to, origin);
   }
 
  private:
+  void set_ratio_at(std::uint64_t step) {
+    const double done = step >= steps_ ? 1.0 : static_cast<double>(step) / static_cast<double>(steps_);
+    (void)inner().set_ratio(done == 1.0 ? last_ : first_ * std::pow(last_ / first_, done));
+  }
+
   std::uint64_t steps_;
   double first_;
   double last_;
