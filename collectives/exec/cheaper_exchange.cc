@@ -5,8 +5,8 @@
 
 namespace gradrail {
 
-Result<std::unique_ptr<ExchangeRun>> make_gather(const ExchangeSetting& setting, const ExchangeMeans& means);
-Result<std::unique_ptr<ExchangeRun>> make_split(const ExchangeSetting& setting, const ExchangeMeans& means);
+extern const ExchangeKind k_gather_exchange;
+extern const ExchangeKind k_split_exchange;
 
 namespace {
 
@@ -25,7 +25,7 @@ std::vector<ChannelKey> channels(const ExchangeSetting& setting) {
   return SparseExchange::channels(setting, splits(setting));
 }
 Result<std::unique_ptr<ExchangeRun>> make(const ExchangeSetting& setting, const ExchangeMeans& means) {
-  return splits(setting) ? make_split(setting, means) : make_gather(setting, means);
+  return (splits(setting) ? k_split_exchange : k_gather_exchange).make(setting, means);
 }
 
 }  // namespace

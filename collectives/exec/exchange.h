@@ -97,6 +97,16 @@ struct ExchangeKind {
   Result<std::unique_ptr<ExchangeRun>> (*make)(const ExchangeSetting& setting, const ExchangeMeans& means);
 };
 
+// ExchangeKind::make of an exchange that is made of these three, and then lays itself out in set_up().
+template <class Exchange>
+[[nodiscard]] Result<std::unique_ptr<ExchangeRun>> make_exchange(const ExchangeSetting& setting,
+                                                                 const ExchangeMeans& means) {
+  GRADRAIL_ASSIGN(Codec* const codec, means.state->at(0));
+  auto run = std::make_unique<Exchange>(setting, means, *codec);
+  GRADRAIL_TRY(run->set_up());
+  return run;
+}
+
 // Defined in exchanges.cc. "auto" takes the first that supports the call, where the codec's messages have no fixed
 // size.
 [[nodiscard]] std::span<const ExchangeKind* const> exchange_kinds();

@@ -35,7 +35,7 @@ namespace {
 class OkTopkExchange final : public SplitExchange {
  public:
   OkTopkExchange(const ExchangeSetting& setting, const ExchangeMeans& means, Codec& codec)
-      : SplitExchange("ok_topk", setting, means, codec) {}
+      : SplitExchange(setting, means, codec, "ok_topk") {}
 
   [[nodiscard]] static Result<void> supports(const ExchangeSetting& setting, const Codec& codec) {
     GRADRAIL_TRY(SplitExchange::supports(setting, codec));
@@ -379,17 +379,10 @@ Result<void> OkTopkExchange::all_read() {
 
 std::vector<ChannelKey> channels(const ExchangeSetting& setting) { return SparseExchange::channels(setting, true); }
 
-Result<std::unique_ptr<ExchangeRun>> make(const ExchangeSetting& setting, const ExchangeMeans& means) {
-  GRADRAIL_ASSIGN(Codec* const codec, means.state->at(0));
-  auto run = std::make_unique<OkTopkExchange>(setting, means, *codec);
-  GRADRAIL_TRY(run->set_up());
-  return run;
-}
-
 }  // namespace
 
 extern const ExchangeKind k_ok_topk_exchange;
 const ExchangeKind k_ok_topk_exchange{"ok_topk", "only the largest of all ranks' sums; the rest waits (wants +ef)",
-                                      &OkTopkExchange::supports, channels, make};
+                                      &OkTopkExchange::supports, channels, make_exchange<OkTopkExchange>};
 
 }  // namespace gradrail

@@ -200,17 +200,10 @@ std::vector<ChannelKey> channels(const ExchangeSetting& setting) {
   return keys;
 }
 
-Result<std::unique_ptr<ExchangeRun>> make(const ExchangeSetting& setting, const ExchangeMeans& means) {
-  GRADRAIL_ASSIGN(Codec* const codec, means.state->at(0));
-  auto run = std::make_unique<RoundsExchange>(setting, means, *codec);
-  GRADRAIL_TRY(run->set_up());
-  return run;
-}
-
 }  // namespace
 
 extern const ExchangeKind k_rounds_exchange;
 const ExchangeKind k_rounds_exchange{"rounds", "PowerSGD as in its paper: the sums of P, then of Q", supports, channels,
-                                     make};
+                                     make_exchange<RoundsExchange>};
 
 }  // namespace gradrail

@@ -115,7 +115,7 @@ std::size_t SparseExchange::room(std::size_t bytes) {
 }
 
 Result<void> SparseExchange::set_up() {
-  const std::size_t most = static_cast<std::size_t>(sources_.count()) + k_other_parcels;
+  const std::size_t most = static_cast<std::size_t>(sources_.count()) * parts() + k_other_parcels;
   std::set<int> peers;
   for (const ChannelKey& key : channels(setting_, among_sources_)) {
     if (key.lane == 0) peers.insert(key.peer);
@@ -124,7 +124,11 @@ Result<void> SparseExchange::set_up() {
   for (const int peer : peers) parcels_.add_peer(peer, *means_.channel({peer, 0}), most, fronts);
   if (sources_.mine() >= 0) encoded_at_ = room(codec_.max_bytes(setting_.count));
   wholes_.resize(static_cast<std::size_t>(sources_.count()));
-  for (int s = 0; s < sources_.count(); ++s) whole_at_.push_back(room(whole_room(s)));
+  for (int s = 0; s < sources_.count(); ++s) {
+    Whole& whole = wholes_[static_cast<std::size_t>(s)];
+    whole.at = room(whole_room(s));
+    whole.parts.reserve(parts());
+  }
   lay_out();
   return bind_reduction();
 }
@@ -161,9 +165,13 @@ void SparseExchange::start(MemoryView in, MemoryView out, MemoryView wire) {
   wire_ = wire;
   failed_.reset();
   finished_ = false;
+  part_ = 0;
   read_ = 0;
   cleared_ = 0;
-  std::fill(wholes_.begin(), wholes_.end(), std::nullopt);
+  for (Whole& whole : wholes_) {
+    whole.used = 0;
+    whole.parts.clear();
+  }
   started_ = Clock::now();
   const auto n = static_cast<std::uint64_t>(setting_.ranks);
   encoding_ = {};
@@ -172,7 +180,7 @@ void SparseExchange::start(MemoryView in, MemoryView out, MemoryView wire) {
   reduction_traffic_ = reduction_traffic();
   for (int s = 0; s < sources_.count(); ++s) {
     const int from = sources_.rank_of(s);
-    if (from != setting_.rank) parcels_.expect(sources_.giver(from, setting_.rank), 1);
+    if (from != setting_.rank) parcels_.expect(sources_.giver(from, setting_.rank), parts());
   }
   prepare();
   reduced_ = reducing_ == nullptr;
@@ -243,9 +251,15 @@ tl::unexpected<Error> SparseExchange::fault_of(int source, Error error) const {
 Result<void> SparseExchange::publish(Parcel message) {
   message.phase = k_whole;
   message.origin = static_cast<std::uint32_t>(setting_.rank);
-  wholes_[static_cast<std::size_t>(sources_.mine())] = message;
-  pass_on(message);
+  take(message);
   return {};
+}
+
+void SparseExchange::take(const Parcel& part) {
+  Whole& whole = wholes_[static_cast<std::size_t>(sources_.index_of(static_cast<int>(part.origin)))];
+  whole.parts.push_back(part);
+  whole.used += (part.bytes + k_line - 1) / k_line * k_line;
+  pass_on(part);
 }
 
 void SparseExchange::pass_on(const Parcel& message) {
@@ -278,22 +292,20 @@ std::optional<Parcel> SparseExchange::place_of(int peer, const Parcel& parcel) {
     if (from != peer || sources_.mine() < 0) return std::nullopt;
     return place_of_other(source, parcel);
   }
-  if (sources_.giver(from, setting_.rank) != peer || wholes_[static_cast<std::size_t>(source)]) return std::nullopt;
+  const Whole& whole = wholes_[static_cast<std::size_t>(source)];
+  const std::size_t next = whole.parts.size(), room = whole_room(source);
+  if (sources_.giver(from, setting_.rank) != peer || next == parts()) return std::nullopt;
+  if (parts() > 1 && parcel.form != next) return std::nullopt;
   Parcel place = parcel;
-  place.at = whole_at(source);
-  place.bytes = whole_room(source);
+  place.at = whole.at + whole.used;
+  place.bytes = room - std::min(room, whole.used);
   return place;
 }
 
 Result<void> SparseExchange::arrived(int /*peer*/, const Parcel& parcel) {
   const int source = sources_.index_of(static_cast<int>(parcel.origin));
   if (parcel.phase != k_whole) return other_arrived(source, parcel);
-  auto& whole = wholes_[static_cast<std::size_t>(source)];
-  if (whole) {
-    return fault_of(source, {Code::malformed, "its message twice", Error::k_no_peer, 0});
-  }
-  whole = parcel;
-  pass_on(parcel);
+  take(parcel);
   return {};
 }
 
@@ -316,21 +328,28 @@ void SparseExchange::clear_all() {
   }
 }
 
+// One part at most, so that the wire gets its turn in between.
 bool SparseExchange::read_arrived() {
   bool moved = false;
-  for (; read_ < sources_.count() && wholes_[static_cast<std::size_t>(read_)] && !failed_; ++read_) {
+  for (; read_ < sources_.count(); ++read_) {
+    const Whole& whole = wholes_[static_cast<std::size_t>(read_)];
+    if (whole.parts.size() <= part_) return moved;
     const auto before = Clock::now();
     clear_all();
-    auto taken = read(read_, *wholes_[static_cast<std::size_t>(read_)]);
+    auto taken = read(read_, whole.parts[part_]);
     encoding_.decode += Clock::now() - before;
-    if (!taken) end(fault_of(read_, std::move(taken).error()));
     moved = true;
+    if (!taken) {
+      end(fault_of(read_, std::move(taken).error()));
+      return moved;
+    }
   }
-  if (read_ == sources_.count() && !failed_) {
-    finish();
-    moved = true;
-  }
-  return moved;
+  const auto before = Clock::now();
+  end(part_read(part_));
+  encoding_.decode += Clock::now() - before;
+  read_ = 0;
+  if (++part_ == parts() && !failed_) finish();
+  return true;
 }
 
 void SparseExchange::finish() {

@@ -4,7 +4,8 @@
 //
 // Sources are all ranks; or, where data is to be encoded between hosts only, the first rank of each host, to which the
 // ranks of its host reduce theirs with an ordinary plan. A message crosses to each other host once, to the rank with
-// the place there that its source has here, which passes it on to its neighbours.
+// the place there that its source has here, which passes it on to its neighbours. An exchange may send its messages for
+// everybody in several parts, so that one is read while the next is on the wire.
 //
 // Owned by the communicator; see exchange.h for who calls what. The wire memory holds fronts, messages that come, each
 // in a place of its own, and messages that go. Nothing is allocated after the first call.
@@ -65,12 +66,17 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   static constexpr std::uint8_t k_whole = 0;  // phase of the messages for everybody
   // What an exchange adds. Results that are errors end it; `peer` in them says whose fault it is.
   virtual void lay_out() {}
+  // Of each source's message for everybody, the same on all ranks. Parcel::form is a part's number if there are
+  // several.
+  [[nodiscard]] virtual std::size_t parts() const { return 1; }
   [[nodiscard]] virtual std::size_t whole_room(int source) const = 0;
   virtual void prepare() {}                                               // at every start: what to expect from whom
   [[nodiscard]] virtual Result<void> encoded(const Parcel& message) = 0;  // at sources
   [[nodiscard]] virtual std::optional<Parcel> place_of_other(int source, const Parcel& parcel);
   [[nodiscard]] virtual Result<void> other_arrived(int source, const Parcel& parcel);
   [[nodiscard]] virtual Result<void> read(int source, const Parcel& parcel) = 0;
+  // Of all sources.
+  [[nodiscard]] virtual Result<void> part_read(std::size_t /*part*/) { return {}; }
   [[nodiscard]] virtual Result<void> all_read() { return {}; }
   // Whether the result must be zeros before the first message is read.
   [[nodiscard]] virtual bool wants_zeros() const { return traits_.sparse; }
@@ -82,7 +88,7 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   [[nodiscard]] std::span<const std::byte> bytes_of(const Parcel& parcel) const {
     return wire(parcel.at, parcel.bytes);
   }
-  [[nodiscard]] std::size_t whole_at(int source) const { return whole_at_[static_cast<std::size_t>(source)]; }
+  [[nodiscard]] std::size_t whole_at(int source) const { return wholes_[static_cast<std::size_t>(source)].at; }
   [[nodiscard]] std::span<float> out() const { return {reinterpret_cast<float*>(out_.data()), setting_.count}; }
   [[nodiscard]] Result<void> publish(Parcel message);  // this source's, to everybody
   void send_to(int source, const Parcel& parcel);
@@ -108,6 +114,7 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   void begin();
   void pass_on(const Parcel& message);
   [[nodiscard]] bool read_arrived();
+  void take(const Parcel& part);
   [[nodiscard]] bool clear_some();
   void clear_all();
   void finish();
@@ -118,15 +125,21 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   Parcels parcels_{*this};
   std::size_t wire_bytes_ = 0;
   std::size_t encoded_at_ = 0;
-  std::vector<std::size_t> whole_at_;
-  std::vector<std::optional<Parcel>> wholes_;  // that have arrived, by source
+  // One source's message for everybody, its parts one behind the other.
+  struct Whole {
+    std::size_t at = 0;
+    std::size_t used = 0;       // bytes
+    std::vector<Parcel> parts;  // that have arrived
+  };
+  std::vector<Whole> wholes_;  // by source
   MemoryView in_, out_, wire_;
   BoundProgram reduction_;
   std::unique_ptr<Execution> reducing_;
   std::size_t scratch_at_ = 0;
   std::uint64_t reduction_traffic_ = 0;
   bool reduced_ = true;
-  int read_ = 0;             // sources whose messages are in the result
+  std::size_t part_ = 0;     // that is read next,
+  int read_ = 0;             // and sources of which it was
   std::size_t cleared_ = 0;  // values of the result set to zero
   bool finished_ = true;
   std::optional<Error> failed_;

@@ -17,8 +17,8 @@
 
 namespace gradrail {
 
-SplitExchange::SplitExchange(std::string_view name, const ExchangeSetting& setting, const ExchangeMeans& means,
-                             Codec& codec)
+SplitExchange::SplitExchange(const ExchangeSetting& setting, const ExchangeMeans& means, Codec& codec,
+                             std::string_view name)
     : SparseExchange(name, setting, means, codec, true), sum_(traits_.pair_width) {
   bounds_.resize(at(sources_.count()) + 1);
   even_bounds(places(), bounds_);
@@ -191,15 +191,8 @@ std::vector<ChannelKey> channels(const ExchangeSetting& setting) { return Sparse
 
 }  // namespace
 
-Result<std::unique_ptr<ExchangeRun>> make_split(const ExchangeSetting& setting, const ExchangeMeans& means) {
-  GRADRAIL_ASSIGN(Codec* const codec, means.state->at(0));
-  auto run = std::make_unique<SplitExchange>("split", setting, means, *codec);
-  GRADRAIL_TRY(run->set_up());
-  return run;
-}
-
 extern const ExchangeKind k_split_exchange;
 const ExchangeKind k_split_exchange{"split", "each rank sums a part of the indices, and the sums go to everyone",
-                                    &SplitExchange::supports, channels, make_split};
+                                    &SplitExchange::supports, channels, make_exchange<SplitExchange>};
 
 }  // namespace gradrail

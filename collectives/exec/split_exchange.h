@@ -11,7 +11,8 @@ namespace gradrail {
 
 class SplitExchange : public SparseExchange {
  public:
-  SplitExchange(std::string_view name, const ExchangeSetting& setting, const ExchangeMeans& means, Codec& codec);
+  SplitExchange(const ExchangeSetting& setting, const ExchangeMeans& means, Codec& codec,
+                std::string_view name = "split");
 
   // Only codecs whose messages are pairs can be split.
   [[nodiscard]] static Result<void> supports(const ExchangeSetting& setting, const Codec& codec);
