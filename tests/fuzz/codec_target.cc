@@ -16,8 +16,11 @@
 #include "collectives/compress/codec.h"
 #include "collectives/compress/sparse_sum.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace gradrail;
+namespace gradrail {
+
+int fuzz_codec(const std::uint8_t* data, std::size_t size);
+
+int fuzz_codec(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
   const auto kinds = codec_kinds();
   static const auto codecs = [&] {
@@ -47,3 +50,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   return 0;
 }
+
+}  // namespace gradrail
+
+#ifdef GRADRAIL_LIBFUZZER
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  return gradrail::fuzz_codec(data, size);
+}
+#endif
