@@ -157,6 +157,19 @@ TEST_P(SparseExchanges, PassMessagesOnWithinAHost) {
   }
 }
 
+// Long enough to be cut into parts, in the middle of blocks too.
+TEST_P(SparseExchanges, SendLongMessagesBetweenHostsInParts) {
+  for (const auto& [n, here] : {std::pair{4, 2}, std::pair{3, 1}}) {
+    Ranks ranks(n, GetParam(), GetParam(), here);
+    if (HasFailure()) return;
+    for (const std::string codec : {"topk:0.5+ef", "nonzero:8", "nonzero:4000"}) {
+      const auto want = sums_of(n, codec, 100003, Values::normal, 2);
+      run_steps(ranks, "gather", codec, 100003, Values::normal, false, want);
+      if (HasFailure()) return;
+    }
+  }
+}
+
 // The ranks of a host are summed as they are, and only their sums are encoded.
 TEST_P(SparseExchanges, EncodeOnlyBetweenHosts) {
   constexpr std::size_t k_count = 3003;
@@ -205,54 +218,74 @@ TEST_P(SparseExchanges, EncodeOnlyBetweenHosts) {
 }
 
 // Whole numbers, whose sums are exact: what went in comes out, if not at once, then when nothing more goes in.
+void expect_nothing_lost(Ranks& ranks, const char* codec, std::size_t count, int shape, int steps) {
+  const auto whole_numbers = [&](int rank, int step) {
+    auto values = make_values(count, Values::normal, static_cast<std::uint32_t>(100 * step + rank));
+    for (std::size_t i = 0; i < count; ++i) {
+      const float value = std::round(64 * values[i]);
+      values[i] = shape == 0   ? value
+                  : shape == 1 ? 3.0f                                              // all are the same
+                  : shape == 2 ? (i < 60 ? 1000 + value : std::round(value / 32))  // the large ones in one part
+                               : (i == 5 ? 1e6f : 0.0f);                           // one alone
+    }
+    return values;
+  };
+  std::vector<double> want(count);
+  for (int rank = 0; rank < ranks.size(); ++rank) {
+    for (int step = 0; step < 3; ++step) {
+      const auto one = whole_numbers(rank, step);
+      for (std::size_t i = 0; i < count; ++i) want[i] += one[i];
+    }
+  }
+  std::mutex lock;
+  std::vector<std::vector<float>> first;  // of the ranks, all steps' results
+  ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+    communicator.forget_encodings();
+    std::vector<float> in(count), out(count), all;
+    std::vector<double> sum(count);
+    GRADRAIL_ASSIGN(const Memory from, communicator.adopt(std::as_writable_bytes(std::span(in))));
+    GRADRAIL_ASSIGN(const Memory to, communicator.adopt(std::as_writable_bytes(std::span(out))));
+    for (int step = 0; step < steps; ++step) {
+      std::ranges::fill(in, 0.0f);
+      if (step < 3) std::ranges::copy(whole_numbers(communicator.rank(), step), in.begin());
+      GRADRAIL_TRY(communicator.run(call_of("ok_topk", codec, count, from, to), soon()));
+      for (std::size_t i = 0; i < count; ++i) sum[i] += out[i];
+      all.insert(all.end(), out.begin(), out.end());
+    }
+    EXPECT_EQ(sum, want) << codec << ", " << count << " values, " << ranks.size() << " ranks, shape " << shape;
+    {
+      const std::lock_guard guard(lock);
+      first.push_back(std::move(all));
+    }
+    return communicator.barrier(soon());
+  });
+  for (const auto& one : first) EXPECT_EQ(one, first.front());
+}
+
 TEST_P(SparseExchanges, OkTopkLosesNothing) {
-  constexpr std::size_t k_count = 700;
-  constexpr int k_steps = 260;  // enough for all to come through; bounds and thresholds are asked for anew after 32
+  // Enough for all to come through; bounds and thresholds are asked for anew after 32.
+  constexpr int k_steps = 260;
   for (const auto& [n, here] : {std::pair{1, 1}, std::pair{2, 2}, std::pair{3, 3}, std::pair{4, 2}, std::pair{6, 6}}) {
     for (const int shape : {0, 1, 2, 3}) {
       Ranks ranks(n, GetParam(), GetParam(), here);
       if (HasFailure()) return;
-      const auto whole_numbers = [shape](int rank, int step) {
-        auto values = make_values(k_count, Values::normal, static_cast<std::uint32_t>(100 * step + rank));
-        for (std::size_t i = 0; i < k_count; ++i) {
-          const float value = std::round(64 * values[i]);
-          values[i] = shape == 0   ? value
-                      : shape == 1 ? 3.0f                                              // all are the same
-                      : shape == 2 ? (i < 60 ? 1000 + value : std::round(value / 32))  // the large ones in one part
-                                   : (i == 5 ? 1e6f : 0.0f);                           // one alone
-        }
-        return values;
-      };
-      std::vector<double> want(k_count);
-      for (int rank = 0; rank < n; ++rank) {
-        for (int step = 0; step < 3; ++step) {
-          const auto one = whole_numbers(rank, step);
-          for (std::size_t i = 0; i < k_count; ++i) want[i] += one[i];
+      expect_nothing_lost(ranks, "topk:0.1+ef", 700, shape, k_steps);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(SparseExchanges, OkTopkTakesFewerValuesThanRanks) {
+  for (int n = 1; n <= 9; ++n) {
+    Ranks ranks(n, GetParam());
+    if (HasFailure()) return;
+    for (const char* codec : {"topk:0.5+ef", "topk:1+ef", "topk:0.01:sampled+ef"}) {
+      for (const std::size_t count : {0u, 1u, 2u, 3u, 8u, 10u}) {
+        for (const int shape : {0, 1}) {
+          expect_nothing_lost(ranks, codec, count, shape, 34 + static_cast<int>(count) * n);
+          if (HasFailure()) return;
         }
       }
-      std::mutex lock;
-      std::vector<std::vector<float>> first;  // of the ranks, all steps' results
-      ranks.expect_all([&](Communicator& communicator) -> Result<void> {
-        std::vector<float> in(k_count), out(k_count), all;
-        std::vector<double> sum(k_count);
-        GRADRAIL_ASSIGN(const Memory from, communicator.adopt(std::as_writable_bytes(std::span(in))));
-        GRADRAIL_ASSIGN(const Memory to, communicator.adopt(std::as_writable_bytes(std::span(out))));
-        for (int step = 0; step < k_steps; ++step) {
-          std::ranges::fill(in, 0.0f);
-          if (step < 3) std::ranges::copy(whole_numbers(communicator.rank(), step), in.begin());
-          GRADRAIL_TRY(communicator.run(call_of("ok_topk", "topk:0.1+ef", k_count, from, to), soon()));
-          for (std::size_t i = 0; i < k_count; ++i) sum[i] += out[i];
-          all.insert(all.end(), out.begin(), out.end());
-        }
-        EXPECT_EQ(sum, want) << n << " ranks, shape " << shape;
-        {
-          const std::lock_guard guard(lock);
-          first.push_back(std::move(all));
-        }
-        return communicator.barrier(soon());
-      });
-      for (const auto& one : first) EXPECT_EQ(one, first.front());
-      if (HasFailure()) return;
     }
   }
 }
