@@ -1,7 +1,9 @@
-// The quantising codecs on a CUDA device: the same messages, byte for byte, as the host's kernels make, because both
-// are made of the functions in arithmetic.h and block_arithmetic.h. Only the bodies of messages: the header (message.h)
-// is the host's. All pointers are device memory; launches are asynchronous on `stream` (a cudaStream_t) and return its
-// error code, 0 for success. Built where a CUDA toolkit was found (GRADRAIL_HAVE_CUDA).
+// The quantising codecs on a CUDA device: fp16 and bf16, and by one pair of kernels every block format, which are fp8
+// (e4m3 and e5m2), int8, int4, qsgd, terngrad, signsgd and onebit. Not here, and so not on a device: codecs that choose
+// (topk, randomk, nonzero), powersgd, and the state of wrappers. Messages are the same, byte for byte, as those of the
+// host's kernels, because both are made of the functions in arithmetic.h and block_arithmetic.h. Only the bodies of
+// messages: the header (message.h) is the host's. All pointers are device memory; launches are asynchronous on `stream`
+// (a cudaStream_t) and return its error code, 0 for success. Built where a CUDA toolkit was found (GRADRAIL_HAVE_CUDA).
 #pragma once
 
 #include <cstddef>

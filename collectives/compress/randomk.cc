@@ -7,7 +7,7 @@
 // Without it, error feedback makes up for what is not sent (`randomk:0.01+ef`). Wire: 16 bytes of header (parameter 0,
 // or 1 if unbiased), then u64 the key that places are drawn with, a function of Origin's seed, step, tensor and first
 // but not of the rank; u32 k, u32 zero; then f32[k]. Size: 32 + 4k bytes, fixed as long as the ratio is. May be summed
-// as f32 after 32 bytes. NaN, infinity: carried where they are drawn; reported only then.
+// as f32 after 32 bytes. NaN, infinity: carried where they are drawn, reported wherever they are.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 
 #include "collectives/compress/arithmetic.h"
 #include "collectives/compress/codec.h"
+#include "collectives/compress/feedback.h"
 #include "collectives/compress/message.h"
 #include "collectives/compress/random.h"
 #include "transports/base/bytes.h"
@@ -82,7 +83,7 @@ class RandomK final : public Codec {
     std::memcpy(at, &key, sizeof key);
     std::memcpy(at + 8, &second, sizeof second);
     at += k_front;
-    bool non_finite = false;
+    bool non_finite = holds_non_finite(from);
     for_places(key, from.size(), parts, [&](std::uint32_t i, std::size_t place, std::uint64_t length) {
       const float value = unbiased_ ? from[place] * static_cast<float>(length) : from[place];
       non_finite |= arithmetic::size_bits(value) >= arithmetic::k_infinity;

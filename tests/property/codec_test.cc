@@ -92,11 +92,11 @@ TEST_P(CodecProperty, MessagesAreAsLongAsAnnouncedAndSayWhatIsNotFinite) {
       for (std::size_t i = most; i < message.size(); ++i) ASSERT_EQ(message[i], std::byte{0x5A});
       const auto decoded = decode_all(*codec, std::span(message).first(encoded->bytes), count);
 
-      const bool all = !starts_with(GetParam(), "randomk");  // which looks at few values only
+      const bool all = !starts_with(GetParam(), "randomk");  // which sends few values, but looks at all
       const auto is_nan = [](float value) { return std::isnan(value); };
-      if (all && std::any_of(from.begin(), from.end(), is_nan)) {
+      if (std::any_of(from.begin(), from.end(), is_nan)) {
         EXPECT_TRUE(encoded->non_finite) << count;
-        EXPECT_TRUE(std::any_of(decoded.begin(), decoded.end(), is_nan)) << count;
+        EXPECT_TRUE(!all || std::any_of(decoded.begin(), decoded.end(), is_nan)) << count;
       }
       if (!encoded->non_finite) {
         for (const float value : decoded) ASSERT_TRUE(std::isfinite(value));
