@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 #include "collectives/compress/codec.h"
 #include "collectives/exec/exchange.h"
@@ -242,10 +243,22 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
   app.add_option("--connections", t.connections, "tcp: sockets a pipe")->group(how)->capture_default_str();
   app.add_option(
          "--verbs", t.verbs,
-         "verbs: NAME=VALUE,... of device (A+B: ranks take turns), rails, port, gid, mtu, timeout, retry, "
-         "traffic_class, "
-         "service_level, inline, cache (MiB that stay registered when unused); default: the variable GRADRAIL_VERBS")
+         "verbs: NAME=VALUE,... of device (A+B: ranks take turns), rails (devices a rank), pairs (queue pairs a rail), "
+         "srq (1: shared receives), port, gid (index or kind: ipv4, ipv6, link-local, v1), mtu, timeout, retry, "
+         "traffic_class, service_level, inline, cache (MiB "
+         "that stay registered when unused); default: the variable GRADRAIL_VERBS")
       ->group(how);
+  app.add_option("--connect", t.connect,
+                 "verbs: queue pairs connect by what ranks tell each other (exchange, the default) or by rdma_cm (cm)")
+      ->group(how)
+      ->type_name("exchange|cm");
+}
+
+std::string verbs_settings(const AxisTexts& t) {
+  if (t.connect.empty()) return t.verbs;
+  const char* const variable = std::getenv("GRADRAIL_VERBS");
+  const std::string others = t.verbs.empty() && variable != nullptr ? variable : t.verbs;
+  return fmt::format("{}{}connect={}", others, others.empty() ? "" : ",", t.connect);
 }
 
 Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
@@ -313,7 +326,7 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
   options.lanes = t.lanes;
   options.pieces = t.pieces;
   options.connections = t.connections;
-  options.verbs = t.verbs;
+  options.verbs = verbs_settings(t);
   options.rules.samples = t.iterations;
   options.rules.time_per_point = Seconds(t.time_per_point);
   options.rules.warmup = t.warmup;

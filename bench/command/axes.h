@@ -41,6 +41,7 @@ struct AxisTexts {
   int pieces = 0;
   int connections = 1;
   std::string verbs;
+  std::string connect;
   int iterations = 0;
   double time_per_point = 0.2;
   int warmup = 5;
@@ -59,6 +60,9 @@ struct AxisTexts {
 // -n, which refuses what is no number of ranks.
 CLI::Option* add_ranks_option(CLI::App& app, AxisTexts& texts, const std::string& default_ranks);
 void add_axis_options(CLI::App& app, AxisTexts& texts);
+
+// --verbs, and what has an option of its own.
+[[nodiscard]] std::string verbs_settings(const AxisTexts& texts);
 
 // `ranks`: of the job, for checking topologies. Errors: bad_usage.
 [[nodiscard]] Result<SweepOptions> parse_axes(const AxisTexts& texts, int ranks);

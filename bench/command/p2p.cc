@@ -111,7 +111,7 @@ Result<std::vector<std::optional<Operation>>> parse_operations(const std::string
 Result<void> parse_choices(const P2pTexts& texts, P2pOptions& options) {
   const auto& transports = options.transports;
   const bool only_verbs = std::all_of(transports.begin(), transports.end(), [](const auto& t) { return t == "verbs"; });
-  options.verbs = texts.measuring.axes.verbs;
+  options.verbs = verbs_settings(texts.measuring.axes);
   if (texts.in_line >= 0) {
     if (!only_verbs)
       return fail(Code::bad_usage,
@@ -365,6 +365,9 @@ void add_p2p_options(CLI::App& app, P2pTexts& t) {
       ->capture_default_str();
   app.add_option("--connections", axes.connections, "tcp: sockets a pipe")->group(how)->capture_default_str();
   app.add_option("--verbs", axes.verbs, "verbs: NAME=VALUE,... as in bench")->group(how);
+  app.add_option("--connect", axes.connect, "verbs: how queue pairs connect, as in bench")
+      ->group(how)
+      ->type_name("exchange|cm");
   add_bind_and_json_options(app, t.measuring);
   const std::string where = "Where results go";
   app.add_option("--csv", t.csv, "One row a result; - for standard output")->group(where);

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -40,6 +41,11 @@ class FakeVerbs final : public verbs::Calls {
     std::function<bool(const void*)> is_gpu = [](const void*) { return false; };
     bool peer_memory = false;
     std::function<std::byte*(std::byte*)> bus = [](std::byte* address) { return address; };
+    std::size_t most_pairs = 100;
+    int shared_queues = 0;                                       // that may be made
+    std::map<std::string, ibv_mtu> mtus;                         // of devices whose ports have another
+    std::vector<std::string> iwarp;                              // devices that are of that kind
+    std::map<std::string, std::vector<ibv_gid_entry>> own_gids;  // of devices that have others
   };
 
   FakeVerbs() {
@@ -51,14 +57,18 @@ class FakeVerbs final : public verbs::Calls {
   // The next so many writes succeed, then one fails with that status, and its queue pair is dead.
   int writes_until_failure = -1;
   ibv_wc_status failure = IBV_WC_RETRY_EXC_ERR;
+  std::string failing_device;  // if given, only its writes count and fail
   // Completions of writes are held back until this is false again.
   bool silent = false;
-  int lost_addresses = 0;  // so many times the kernel gets no answer when it asks for a peer's hardware address
+  std::string slow_device;  // nothing is polled there
+  int lost_addresses = 0;   // so many times the kernel gets no answer when it asks for a peer's hardware address
   // What went over the wire.
   std::size_t registrations = 0;
   std::size_t writes = 0, in_line = 0, largest_write = 0, asked = 0;
-  std::map<std::string, int> pairs_made;  // by device
-  std::string broken_rule;                // the first one
+  std::map<std::string, int> pairs_made;            // by device
+  std::map<std::string, std::size_t> bytes_sent;    // by device
+  std::vector<std::pair<ibv_qp_attr, int>> states;  // all that modify_qp() was given, with the mask
+  std::string broken_rule;                          // the first one
 
   void happen(ibv_event_type type, int port) {
     ibv_async_event event{};
@@ -92,20 +102,32 @@ class FakeVerbs final : public verbs::Calls {
   }
   int query_device(ibv_context*, ibv_device_attr& attributes) override {
     attributes.phys_port_cnt = static_cast<std::uint8_t>(machine.ports.size());
-    attributes.max_qp = 100;
+    attributes.max_qp = static_cast<int>(machine.most_pairs);
+    attributes.max_srq = machine.shared_queues;
+    attributes.max_srq_wr = 1000;
     return 0;
   }
-  int query_port(ibv_context*, int port, ibv_port_attr& attributes) override {
+  ibv_transport_type transport_type(ibv_context* context) override {
+    const std::lock_guard lock(mutex_);
+    const auto& iwarp = machine.iwarp;
+    const bool is = std::find(iwarp.begin(), iwarp.end(), opened_[context].name) != iwarp.end();
+    return is ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
+  }
+  int query_port(ibv_context* context, int port, ibv_port_attr& attributes) override {
+    const std::lock_guard lock(mutex_);
     const auto& one = machine.ports[static_cast<std::size_t>(port - 1)];
     attributes.state = one.state;
-    attributes.active_mtu = one.mtu;
+    const auto mtu = machine.mtus.find(opened_[context].name);
+    attributes.active_mtu = mtu == machine.mtus.end() ? one.mtu : mtu->second;
     attributes.link_layer = one.link_layer;
     attributes.max_msg_sz = one.largest_message;
     attributes.lid = 7;
     return 0;
   }
-  int query_gids(ibv_context*, std::vector<ibv_gid_entry>& entries) override {
-    entries = machine.gids;
+  int query_gids(ibv_context* context, std::vector<ibv_gid_entry>& entries) override {
+    const std::lock_guard lock(mutex_);
+    const auto own = machine.own_gids.find(opened_[context].name);
+    entries = own == machine.own_gids.end() ? machine.gids : own->second;
     return 0;
   }
 
@@ -157,8 +179,14 @@ class FakeVerbs final : public verbs::Calls {
       errno = EINVAL;
       return nullptr;
     }
+    if (pairs_.size() >= machine.most_pairs) {
+      errno = ENOMEM;
+      return nullptr;
+    }
     auto* const pair = new Pair;
-    ++pairs_made[opened_[domain->context].name];
+    pair->device = opened_[domain->context].name;
+    ++pairs_made[pair->device];
+    pair->shared = reinterpret_cast<SharedQueue*>(attributes.srq);
     pair->qp.pd = domain;
     pair->qp.qp_num = next_++;
     pair->qp.state = IBV_QPS_RESET;
@@ -167,8 +195,33 @@ class FakeVerbs final : public verbs::Calls {
     pairs_[pair->qp.qp_num] = pair;
     return &pair->qp;
   }
-  int modify_qp(ibv_qp* qp, ibv_qp_attr& attributes, int) override {
+  ibv_srq* create_srq(ibv_pd* domain, ibv_srq_init_attr& attributes) override {
     const std::lock_guard lock(mutex_);
+    if (--machine.shared_queues < 0) {
+      errno = ENOMEM;
+      return nullptr;
+    }
+    auto* const queue = new SharedQueue;
+    queue->srq.pd = domain;
+    queue->capacity = attributes.attr.max_wr;
+    ++shared_queues_;
+    return &queue->srq;
+  }
+  void destroy_srq(ibv_srq* queue) override {
+    const std::lock_guard lock(mutex_);
+    --shared_queues_;
+    delete reinterpret_cast<SharedQueue*>(queue);
+  }
+  int post_srq_recv(ibv_srq* srq, ibv_recv_wr& request) override {
+    const std::lock_guard lock(mutex_);
+    auto& queue = *reinterpret_cast<SharedQueue*>(srq);
+    for (const auto* one = &request; one != nullptr; one = one->next) ++queue.receives;
+    if (queue.receives > queue.capacity) broken("the shared receive queue overflows");
+    return 0;
+  }
+  int modify_qp(ibv_qp* qp, ibv_qp_attr& attributes, int mask) override {
+    const std::lock_guard lock(mutex_);
+    states.emplace_back(attributes, mask);
     auto* const pair = reinterpret_cast<Pair*>(qp);
     if (attributes.qp_state == IBV_QPS_RTR && lost_addresses > 0) return --lost_addresses, ETIMEDOUT;
     qp->state = attributes.qp_state;
@@ -191,6 +244,7 @@ class FakeVerbs final : public verbs::Calls {
     pair->sent.push_back(request.wr_id);
     const std::size_t bytes = request.num_sge > 0 ? request.sg_list->length : 0;
     ++writes;
+    bytes_sent[pair->device] += bytes;
     asked += signaled ? 1 : 0;
     largest_write = std::max(largest_write, bytes);
     const bool in_line_now = (request.send_flags & IBV_SEND_INLINE) != 0;  // the CPU reads it
@@ -200,8 +254,10 @@ class FakeVerbs final : public verbs::Calls {
     } else if (bytes > 0 && !covers(qp->pd, request.sg_list->lkey, request.sg_list->addr, bytes)) {
       return complete(*pair, request.wr_id, IBV_WC_LOC_PROT_ERR), 0;
     }
-    if (writes_until_failure == 0) return complete(*pair, request.wr_id, failure), 0;
-    if (writes_until_failure > 0) --writes_until_failure;
+    if (failing_device.empty() || failing_device == pair->device) {
+      if (writes_until_failure == 0) return complete(*pair, request.wr_id, failure), 0;
+      if (writes_until_failure > 0) --writes_until_failure;
+    }
     const auto peer = pairs_.find(pair->peer);
     if (peer == pairs_.end()) return complete(*pair, request.wr_id, IBV_WC_RETRY_EXC_ERR), 0;
     if (bytes > machine.ports.front().largest_message) return complete(*pair, request.wr_id, IBV_WC_LOC_LEN_ERR), 0;
@@ -218,11 +274,12 @@ class FakeVerbs final : public verbs::Calls {
                   bytes);
     if (request.opcode == IBV_WR_RDMA_WRITE_WITH_IMM) {
       auto& other = *peer->second;
-      if (other.receives == 0) {
+      auto& receives = other.shared != nullptr ? other.shared->receives : other.receives;
+      if (receives == 0) {
         broken("the receive queue ran empty");
         return complete(*pair, request.wr_id, IBV_WC_RNR_RETRY_EXC_ERR), 0;
       }
-      --other.receives;
+      --receives;
       ibv_wc arrived{};
       arrived.opcode = IBV_WC_RECV_RDMA_WITH_IMM;
       arrived.imm_data = request.imm_data;
@@ -244,6 +301,7 @@ class FakeVerbs final : public verbs::Calls {
   int poll_cq(ibv_cq* cq, std::span<ibv_wc> completions) override {
     const std::lock_guard lock(mutex_);
     auto& entries = reinterpret_cast<Queue*>(cq)->entries;
+    if (!slow_device.empty() && opened_[cq->context].name == slow_device) return 0;
     std::size_t count = 0;
     for (auto one = entries.begin(); one != entries.end() && count < completions.size();) {
       if (silent && one->pair != nullptr) {
@@ -287,7 +345,7 @@ class FakeVerbs final : public verbs::Calls {
   // Bytes that are registered now.
   [[nodiscard]] std::size_t registered_bytes() const { return registered_; }
   // Everything that was made has been given back.
-  [[nodiscard]] bool empty() const { return regions_.empty() && pairs_.empty(); }
+  [[nodiscard]] bool empty() const { return regions_.empty() && pairs_.empty() && shared_queues_ == 0; }
 
  private:
   struct Pair;
@@ -299,8 +357,15 @@ class FakeVerbs final : public verbs::Calls {
     ibv_cq cq{};
     std::deque<Entry> entries;
   };
+  struct SharedQueue {
+    ibv_srq srq{};
+    std::size_t capacity = 0;
+    std::size_t receives = 0;
+  };
   struct Pair {
     ibv_qp qp{};
+    std::string device;
+    SharedQueue* shared = nullptr;
     Queue* queue = nullptr;
     ibv_qp_cap cap{};
     std::uint32_t peer = 0;
@@ -354,6 +419,7 @@ class FakeVerbs final : public verbs::Calls {
   Fd event_read_, event_write_;
   std::uint32_t next_ = 16;
   std::size_t registered_ = 0;
+  int shared_queues_ = 0;
   struct Opened {
     std::string name;
     Fd events;

@@ -5,19 +5,17 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include <thread>
-
-#include "tests/unit/verbs_fake.h"
+#include "tests/unit/verbs_ranks.h"
 #include "transports/verbs/cause.h"
-#include "transports/verbs/transport.h"
 
 namespace gradrail::verbs {
 namespace {
 
 using ::testing::AllOf;
-using testing::FakeVerbs;
+using testing::fake;
 using testing::gid_entry;
 using ::testing::HasSubstr;
+using testing::TwoRanks;
 
 TEST(VerbsOptions, AreReadAndMistakesNamed) {
   const auto options = parse_options("device=mlx5_0+mlx5_3,gid=3,mtu=1024,timeout=18,traffic_class=106");
@@ -28,12 +26,15 @@ TEST(VerbsOptions, AreReadAndMistakesNamed) {
   EXPECT_EQ(options->timeout, 18);
   EXPECT_EQ(options->traffic_class, 106);
   EXPECT_TRUE(parse_options(""));
-  for (const auto& [text, words] : {std::pair{"colour=3", "no setting 'colour'; it has device, gpu, rails, port"},
-                                    {"timeout=32", "timeout is a whole number from 1 to 31, not '32'"},
-                                    {"timeout=", "not ''"},
-                                    {"gid=x", "not 'x'"},
-                                    {"retry=7x", "not '7x'"},
-                                    {"mtu=1000", "256, 512, 1024, 2048 or 4096, not '1000'"}}) {
+  for (const auto& [text, words] :
+       {std::pair{"colour=3", "no setting 'colour'; it has device, gpu, connect, rails, pairs, srq, port"},
+        {"timeout=32", "timeout is a whole number from 1 to 31, not '32'"},
+        {"timeout=", "not ''"},
+        {"gid=x", "not 'x'"},
+        {"retry=7x", "not '7x'"},
+        {"srq=2", "srq is a whole number from 0 to 1, not '2'"},
+        {"rails=4,pairs=5", "make 20 queue pairs a pipe; at most 16 are possible"},
+        {"mtu=1000", "256, 512, 1024, 2048 or 4096, not '1000'"}}) {
     const auto refused = parse_options(text);
     ASSERT_FALSE(refused) << text;
     EXPECT_EQ(refused.error().code, Code::bad_usage);
@@ -60,6 +61,8 @@ TEST(VerbsWire, ImmediatesCreditsExtentsAndIntroductionsComeBack) {
   one.rank = 3;
   one.landing = 0x1234'5678'9abc;
   one.part_bytes = 77;
+  one.pairs.resize(k_most_pairs);
+  one.pairs[2].queue_pair = 5;
   auto packed = one.pack();
   EXPECT_LE(packed.size(), Introduction::k_most_bytes);
   const auto parsed = Introduction::parse(packed);
@@ -67,8 +70,25 @@ TEST(VerbsWire, ImmediatesCreditsExtentsAndIntroductionsComeBack) {
   EXPECT_EQ(parsed->rank, 3);
   EXPECT_EQ(parsed->landing, one.landing);
   EXPECT_EQ(parsed->part_bytes, 77U);
+  ASSERT_EQ(parsed->pairs.size(), k_most_pairs);
+  EXPECT_EQ(parsed->pairs[2].queue_pair, 5U);
   packed.pop_back();
   EXPECT_FALSE(Introduction::parse(packed));
+}
+
+TEST(VerbsWire, StripesCoverAMessageAndShortOnesAreNotCut) {
+  EXPECT_EQ(stripes_of(2 * k_least_stripe_bytes - 1, 4), 1U);
+  EXPECT_EQ(stripes_of(1 << 20, 1), 1U);
+  for (const std::size_t pairs : {2, 3, 16})
+    for (const std::size_t bytes : {std::size_t{64} << 10, std::size_t{100'001}, std::size_t{5'000'003}}) {
+      const auto stripes = stripes_of(bytes, pairs);
+      EXPECT_LE(stripes, pairs);
+      EXPECT_GE(stripes, 2U);
+      EXPECT_EQ(stripe_at(bytes, stripes, 0), 0U);
+      EXPECT_EQ(stripe_at(bytes, stripes, stripes), bytes);
+      for (std::size_t i = 0; i < stripes; ++i)
+        EXPECT_LT(stripe_at(bytes, stripes, i), stripe_at(bytes, stripes, i + 1));
+    }
 }
 
 TEST(VerbsGid, TheBestEntryIsChosenAndTheReasonGiven) {
@@ -92,6 +112,17 @@ TEST(VerbsGid, TheBestEntryIsChosenAndTheReasonGiven) {
   EXPECT_EQ(choose({v1, ipv4}, "127.0.0.1", 0)->index, 0);
   EXPECT_FALSE(choose({}, "", -1, IBV_LINK_LAYER_INFINIBAND)->global);
   EXPECT_TRUE(choose({v1}, "", 0, IBV_LINK_LAYER_INFINIBAND)->global);
+  const auto of_kind = [&](const char* kind, std::vector<ibv_gid_entry> entries) {
+    return choose_gid(entries, IBV_LINK_LAYER_ETHERNET, -1, "10.0.0.1", "fake0 port 1", parse_options(kind)->gid_kind);
+  };
+  EXPECT_EQ(of_kind("gid=ipv6", {v1, local, routable, ipv4})->index, 2);
+  EXPECT_EQ(of_kind("gid=link-local", {v1, local, routable, ipv4})->index, 1);
+  EXPECT_EQ(of_kind("gid=v1", {v1, local, routable, ipv4})->index, 0);
+  EXPECT_EQ(of_kind("gid=ipv4", {v1, local, routable, ipv4})->index, 3);
+  const auto no_such = of_kind("gid=ipv6", {v1, ipv4});
+  ASSERT_FALSE(no_such);
+  EXPECT_EQ(no_such.error().code, Code::bad_usage);
+  EXPECT_THAT(no_such.error().message, HasSubstr("fake0 port 1 has no GID of the kind ipv6; it has 0"));
   const auto none = choose({});
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().code, Code::unavailable);
@@ -99,12 +130,6 @@ TEST(VerbsGid, TheBestEntryIsChosenAndTheReasonGiven) {
   ASSERT_FALSE(absent);
   EXPECT_EQ(absent.error().code, Code::bad_usage);
   EXPECT_THAT(absent.error().message, AllOf(HasSubstr("index 9"), HasSubstr("3 (::ffff:10.0.0.1)")));
-}
-
-std::unique_ptr<FakeVerbs> fake() {
-  auto calls = std::make_unique<FakeVerbs>();
-  calls->machine.gids = {gid_entry(1, IBV_GID_TYPE_ROCE_V2, {10, 9, 0, 1})};
-  return calls;
 }
 
 Result<std::unique_ptr<Device>> first_of(Result<std::vector<std::unique_ptr<Device>>> all) {
@@ -131,6 +156,13 @@ TEST(VerbsDevice, IsTakenInTurnAndRefusedWithAReason) {
   };
   refused("device=fake7", Code::bad_usage, "no RDMA device 'fake7'; there is fake0, fake1");
   refused("rails=3", Code::bad_usage, "3 rails need as many RDMA devices; there are only fake0, fake1");
+  calls->machine.iwarp = {"fake0"};
+  EXPECT_EQ((*open("", 0))->name(), "fake1") << "what cannot be used is passed over";
+  refused("device=fake0", Code::unavailable, "fake0 is an iWARP device: it has no RDMA write with immediate");
+  calls->machine.iwarp = {"fake0", "fake1"};
+  refused("", Code::unavailable, "use --transport tcp there");
+  EXPECT_FALSE(Device::any(*calls));
+  calls->machine.iwarp.clear();
   refused("port=2", Code::bad_usage, "has no port 2; its last is 1");
   calls->machine.ports[0].mtu = IBV_MTU_1024;
   refused("mtu=4096", Code::bad_usage, "more than the 1024");
@@ -160,83 +192,161 @@ TEST(VerbsDevice, SaysWhatToDoAboutLockedMemory) {
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr("200 bytes"), HasSubstr("KiB; raise it (ulimit -l unlimited")));
 }
 
-// Two ranks in one process, over the fake.
-struct TwoRanks {
-  explicit TwoRanks(FakeVerbs& calls, const Settings& like = {}, int lane = 0) {
-    Address addresses[2];
-    for (int rank : {0, 1}) {
-      Settings settings = like;
-      settings.rank = rank;
-      settings.ranks = 2;
-      auto made = VerbsTransport::make(settings, calls);
-      EXPECT_TRUE(made) << made.error().message;
-      if (!made) return;
-      transports[rank] = std::move(*made);
-      addresses[rank] = transports[rank]->listen().value();
-    }
-    std::thread other([&] { connect(1, {0, lane, "host-a", addresses[0]}); });
-    connect(0, {1, lane, "host-b", addresses[1]});
-    other.join();
-  }
-  ~TwoRanks() {
-    for (auto& pipe : pipes) pipe.reset();
-    for (auto& region : regions) region.reset();
-  }
-  void connect(int rank, const Peer& peer) {
-    auto made = transports[rank]->connect({&peer, 1}, Deadline::after(Seconds(20)));
-    if (made)
-      pipes[rank] = std::move(made->front());
-    else
-      errors[rank] = made.error();
-  }
-  [[nodiscard]] bool drive(const std::function<bool()>& done) {
-    const auto deadline = Deadline::after(Seconds(20));
-    while (!done()) {
-      for (auto& transport : transports) transport->progress();
-      if (deadline.passed()) return false;
-    }
-    return true;
-  }
-  Slice memory(int rank, std::size_t bytes) {
-    regions[rank] = transports[rank]->allocate(bytes).value();
-    return {regions[rank].get(), 0, bytes};
-  }
-  // One message from 0 to 1; true if it came whole.
-  [[nodiscard]] bool message(std::size_t bytes) {
-    const auto from = memory(0, bytes);
-    const auto to = memory(1, bytes);
-    std::memset(from.data(), 0x3c, bytes);
-    const auto before = pipes[1]->recvs_done();
-    const auto sends = pipes[0]->sends_done();
-    if (!pipes[1]->recv(to) || !pipes[0]->send(from)) return false;
-    return drive([&] { return pipes[1]->recvs_done() > before && pipes[0]->sends_done() > sends; }) &&
-           std::memcmp(from.data(), to.data(), bytes) == 0;
-  }
-
-  std::unique_ptr<Transport> transports[2];
-  std::unique_ptr<Region> regions[2];
-  std::unique_ptr<Endpoint> pipes[2];
-  std::optional<Error> errors[2];
-};
-
-// Every region has a key on every rail, and each pipe uses those of its own.
-TEST(VerbsPipe, LanesTakeTheRailsInTurn) {
+// Every region has a key on every rail; short messages go over the first rail of their lane, long ones over all.
+TEST(VerbsPipe, LanesBeginWithTheRailsInTurnAndLongMessagesUseAll) {
   for (const int lane : {0, 1, 3}) {
     const auto calls = fake();
     {
-      Settings settings;
-      settings.verbs = "rails=2";
-      TwoRanks ranks(*calls, settings, lane);
+      TwoRanks ranks(*calls, "rails=2", lane);
       ASSERT_TRUE(ranks.pipes[0] && ranks.pipes[1]);
       EXPECT_THAT(ranks.transports[0]->describe(),
-                  AllOf(HasSubstr("fake0 port 1"), HasSubstr("fake1 port 1"), HasSubstr("2 rails")));
-      for (const std::size_t bytes : {0, 40, 5000, 300'000}) ASSERT_TRUE(ranks.message(bytes)) << bytes;
+                  AllOf(HasSubstr("fake0 port 1"), HasSubstr("fake1 port 1"), HasSubstr("2 rails"),
+                        HasSubstr("striped over 2 queue pairs")));
+      const auto* const first = lane % 2 == 0 ? "fake0" : "fake1";
+      const auto* const second = lane % 2 == 0 ? "fake1" : "fake0";
+      for (const std::size_t bytes : {0, 40, 5000, 60'000}) ASSERT_TRUE(ranks.message(bytes)) << bytes;
+      EXPECT_GE(calls->bytes_sent[first], 65'000U);
+      EXPECT_EQ(calls->bytes_sent[second], 0U);
+      ASSERT_TRUE(ranks.message(300'000));
+      EXPECT_GE(calls->bytes_sent[second], 150'000U);
     }
-    EXPECT_EQ(calls->pairs_made[lane % 2 == 0 ? "fake0" : "fake1"], 2);
-    EXPECT_EQ(calls->pairs_made[lane % 2 == 0 ? "fake1" : "fake0"], 0);
+    EXPECT_EQ(calls->pairs_made["fake0"], 2);
+    EXPECT_EQ(calls->pairs_made["fake1"], 2);
     EXPECT_EQ(calls->broken_rule, "");
     EXPECT_TRUE(calls->empty());
   }
+}
+
+// A message is there once all of its stripes are, and none overtakes it; a send is done once all are acknowledged.
+TEST(VerbsPipe, AStripeThatLagsHoldsUpWhatComesAfter) {
+  const auto calls = fake();
+  {
+    TwoRanks ranks(*calls, "rails=2,pairs=2");
+    const auto from = ranks.memory(0, 500'000);
+    const auto to = ranks.memory(1, 500'000);
+    for (std::size_t i = 0; i < from.size; ++i) from.data()[i] = static_cast<std::byte>(i * 7 + i / 997);
+    calls->slow_device = "fake1";
+    for (const auto& [offset, size] :
+         {std::pair<std::size_t, std::size_t>{0, 300'001}, {300'001, 10}, {300'011, 150'000}}) {
+      ASSERT_TRUE(ranks.pipes[1]->recv({to.region, offset, size}));
+      ASSERT_TRUE(ranks.pipes[0]->send({from.region, offset, size}));
+    }
+    for (int i = 0; i < 100; ++i)
+      for (auto& transport : ranks.transports) transport->progress();
+    EXPECT_EQ(ranks.pipes[1]->recvs_done(), 0U);
+    EXPECT_EQ(ranks.pipes[0]->sends_done(), 0U);
+    calls->slow_device.clear();
+    ASSERT_TRUE(ranks.drive([&] { return ranks.pipes[1]->recvs_done() == 3 && ranks.pipes[0]->sends_done() == 3; }));
+    EXPECT_EQ(std::memcmp(from.data(), to.data(), 450'011), 0);
+  }
+  EXPECT_EQ(calls->broken_rule, "");
+  EXPECT_TRUE(calls->empty());
+}
+
+TEST(VerbsPipe, OneQueuePairThatFailsEndsThePipeAndItsDeviceIsNamed) {
+  const auto calls = fake();
+  TwoRanks ranks(*calls, "rails=2");
+  calls->failing_device = "fake1";
+  calls->writes_until_failure = 0;
+  const auto from = ranks.memory(0, 300'000);
+  ASSERT_TRUE(ranks.pipes[1]->recv(ranks.memory(1, 300'000)));
+  ASSERT_TRUE(ranks.pipes[0]->send(from));
+  ASSERT_TRUE(ranks.drive([&] { return ranks.pipes[0]->failure() != nullptr; }));
+  EXPECT_THAT(ranks.pipes[0]->failure()->message, AllOf(HasSubstr("rank 1 on host-b"), HasSubstr("from fake1 port 1"),
+                                                        HasSubstr("no packet was acknowledged")));
+  ASSERT_TRUE(ranks.drive([&] { return ranks.pipes[1]->failure() != nullptr; })) << "the peer hears of it";
+  EXPECT_FALSE(ranks.pipes[0]->send(from));
+}
+
+TEST(VerbsPipe, QueuePairsOfADeviceMayShareTheirReceives) {
+  const auto calls = fake();
+  calls->machine.shared_queues = 2;  // one for each rank, as many as come and go
+  {
+    TwoRanks ranks(*calls, "srq=1");
+    ASSERT_TRUE(ranks.pipes[0] && ranks.pipes[1]);
+    EXPECT_THAT(ranks.transports[0]->describe(), HasSubstr("shared receive queues"));
+    for (int times = 0; times < 20; ++times) {
+      for (const std::size_t bytes : {0, 40, 5000, 300'000}) ASSERT_TRUE(ranks.message(bytes)) << bytes;
+      ASSERT_TRUE(ranks.pipes[0]->send(ranks.memory(0, 10)));  // never received
+      ranks.meet_again();
+      ASSERT_TRUE(ranks.pipes[0] && ranks.pipes[1]) << times;
+    }
+  }
+  EXPECT_EQ(calls->broken_rule, "");
+  EXPECT_TRUE(calls->empty());
+  calls->machine.shared_queues = 0;
+  Settings settings;
+  settings.verbs = "srq=1";
+  const auto refused = VerbsTransport::make(settings, *calls);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::unsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("fake0 has no shared receive queues; leave out"));
+}
+
+TEST(VerbsPipe, TooManyQueuePairsAreRefusedWithWhatToDo) {
+  const auto calls = fake();
+  calls->machine.most_pairs = 3;
+  Settings settings;
+  settings.ranks = 2;
+  settings.verbs = "pairs=4";
+  const auto transport = VerbsTransport::make(settings, *calls).value();
+  const Peer peer{1, 0, "host-b", transport->listen().value()};
+  const auto refused = transport->connect({&peer, 1}, Deadline::after(Seconds(20)));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::exhausted);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("fake0 port 1 gave no queue pair"), HasSubstr("it has 3 in all"),
+                                             HasSubstr("use fewer lanes or pairs")));
+}
+
+// Both ranks name the difference, or one does and the other says that it was refused.
+TEST(VerbsPipe, PeersWithOtherSettingsAreRefused) {
+  for (const auto& [verbs_0, verbs_1, words] :
+       {std::tuple{"pairs=2", "", "2 queue pairs over 1 rails"},
+        {"rails=2", "pairs=2", "2 queue pairs over 2 rails"},
+        {"mtu=4096", "mtu=1024",
+         "a path MTU of 4096 bytes was asked for fake0 port 1, and the peer's device takes 1024"}}) {
+    const auto calls = fake();
+    TwoRanks ranks(*calls, verbs_0, verbs_1);
+    ASSERT_TRUE(ranks.errors[0] && ranks.errors[1]) << verbs_0;
+    EXPECT_THAT(ranks.errors[0]->message + ranks.errors[1]->message, HasSubstr(words));
+    EXPECT_THAT(ranks.errors[0]->message, HasSubstr("rank 1 on host-b"));
+    EXPECT_THAT(ranks.errors[1]->message, HasSubstr("rank 0 on host-a"));
+  }
+}
+
+TEST(VerbsPipe, TheSmallerMtuOfTwoPortsIsUsed) {
+  const auto calls = fake();
+  calls->machine.mtus["fake1"] = IBV_MTU_2048;
+  TwoRanks ranks(*calls);
+  ASSERT_TRUE(ranks.message(10'000));
+  for (const auto& [attributes, mask] : calls->states) {
+    if ((mask & IBV_QP_PATH_MTU) == 0) continue;
+    EXPECT_EQ(attributes.path_mtu, IBV_MTU_2048);
+  }
+}
+
+TEST(VerbsPipe, SettingsReachTheQueuePair) {
+  const auto calls = fake();
+  TwoRanks ranks(*calls, "traffic_class=106,service_level=3,timeout=18,retry=5,mtu=1024,gid=1");
+  ASSERT_TRUE(ranks.message(100));
+  int ready = 0, sending = 0;
+  for (const auto& [attributes, mask] : calls->states) {
+    if (attributes.qp_state == IBV_QPS_RTR) {
+      ++ready;
+      EXPECT_EQ(mask & (IBV_QP_AV | IBV_QP_PATH_MTU), IBV_QP_AV | IBV_QP_PATH_MTU);
+      EXPECT_EQ(attributes.ah_attr.grh.traffic_class, 106);
+      EXPECT_EQ(attributes.ah_attr.grh.sgid_index, 1);
+      EXPECT_EQ(attributes.ah_attr.sl, 3);
+      EXPECT_EQ(attributes.path_mtu, IBV_MTU_1024);
+    } else if (attributes.qp_state == IBV_QPS_RTS) {
+      ++sending;
+      EXPECT_EQ(mask & (IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT), IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT);
+      EXPECT_EQ(attributes.timeout, 18);
+      EXPECT_EQ(attributes.retry_cnt, 5);
+    }
+  }
+  EXPECT_EQ(ready, 2);
+  EXPECT_EQ(sending, 2);
 }
 
 TEST(VerbsPipe, SmallMessagesGoInLineLongOnesStraightAndInPiecesTheDeviceTakes) {
@@ -289,13 +399,17 @@ TEST(VerbsPipe, WorksWhereNothingGoesInLine) {
 }
 
 // Queues never run empty or over, however one side hurries and the other lags; the fake looks.
-TEST(VerbsPipe, CreditsKeepEveryQueueWithinItsBounds) {
+class VerbsCredits : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Settings, VerbsCredits,
+                         ::testing::Values("", "pairs=3", "rails=2,pairs=2", "srq=1", "srq=1,rails=2,pairs=2"));
+TEST_P(VerbsCredits, KeepEveryQueueWithinItsBounds) {
   const auto calls = fake();
+  calls->machine.shared_queues = 4;
   {
-    TwoRanks ranks(*calls);
+    TwoRanks ranks(*calls, GetParam());
     const auto from = ranks.memory(0, 100'000);
     const auto to = ranks.memory(1, 100'000);
-    const auto size = [](std::uint64_t n) -> std::size_t { return n % 11 == 5 ? 50'000 : n % 3 == 0 ? 4000 : n % 60; };
+    const auto size = [](std::uint64_t n) -> std::size_t { return n % 11 == 5 ? 90'000 : n % 3 == 0 ? 4000 : n % 60; };
     std::uint64_t sent = 0, posted = 0;
     constexpr std::uint64_t k_messages = 5000;
     auto& out = *ranks.pipes[0];

@@ -147,11 +147,11 @@ int VerbsBare::reads_answered() const { return std::clamp(device_.attributes().m
 
 Bytes VerbsBare::introduce(std::size_t pair, int rank) const {
   Introduction self;
-  introduce_device(device_, self);
   self.rank = rank;
   self.lane = static_cast<std::int32_t>(pair);
-  self.queue_pair = ones_[pair].pair->qp_num;
-  self.packet_number = ones_[pair].packet_number;
+  auto& one = self.pairs.emplace_back(introduce_device(device_));
+  one.queue_pair = ones_[pair].pair->qp_num;
+  one.packet_number = ones_[pair].packet_number;
   const auto reached = options_.operation == Operation::read ? outgoing_ : incoming_;
   self.landing = reinterpret_cast<std::uintptr_t>(reached.data());
   self.landing_key = memory_->rkey;
@@ -178,7 +178,7 @@ Result<void> VerbsBare::connect(std::size_t pair, std::span<const std::byte> int
   start.rnr_retry = k_for_ever;
   if (options_.operation == Operation::read)
     start.reads = std::clamp(std::min(device_.attributes().max_qp_init_rd_atom, reads), 1, 255);
-  GRADRAIL_TRY(connect_pair(device_, ones_[pair].pair, start, *peer));
+  GRADRAIL_TRY(connect_pair(device_, ones_[pair].pair, start, peer->pairs.front()));
   ones_[pair].request.wr.rdma.remote_addr = peer->landing;
   ones_[pair].request.wr.rdma.rkey = peer->landing_key;
   return {};

@@ -43,6 +43,7 @@ class LibraryCalls final : public Calls {
   int query_device(ibv_context* context, ibv_device_attr& attributes) override {
     return ibv_query_device(context, &attributes);
   }
+  ibv_transport_type transport_type(ibv_context* context) override { return context->device->transport_type; }
   int query_port(ibv_context* context, int port, ibv_port_attr& attributes) override {
     return ibv_query_port(context, static_cast<std::uint8_t>(port), &attributes);
   }
@@ -69,6 +70,14 @@ class LibraryCalls final : public Calls {
   void destroy_cq(ibv_cq* queue) override { ibv_destroy_cq(queue); }
   ibv_qp* create_qp(ibv_pd* domain, ibv_qp_init_attr& attributes) override {
     return ibv_create_qp(domain, &attributes);
+  }
+  ibv_srq* create_srq(ibv_pd* domain, ibv_srq_init_attr& attributes) override {
+    return ibv_create_srq(domain, &attributes);
+  }
+  void destroy_srq(ibv_srq* queue) override { ibv_destroy_srq(queue); }
+  int post_srq_recv(ibv_srq* queue, ibv_recv_wr& request) override {
+    ibv_recv_wr* bad = nullptr;
+    return ibv_post_srq_recv(queue, &request, &bad);
   }
   int modify_qp(ibv_qp* pair, ibv_qp_attr& attributes, int mask) override {
     return ibv_modify_qp(pair, &attributes, mask);

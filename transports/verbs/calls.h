@@ -20,6 +20,7 @@ class Calls {
   virtual ibv_context* open_device(const std::string& name) = 0;
   virtual void close_device(ibv_context* context) = 0;
   virtual int query_device(ibv_context* context, ibv_device_attr& attributes) = 0;
+  virtual ibv_transport_type transport_type(ibv_context* context) = 0;
   virtual int query_port(ibv_context* context, int port, ibv_port_attr& attributes) = 0;
   // Entries in use, of all ports.
   virtual int query_gids(ibv_context* context, std::vector<ibv_gid_entry>& entries) = 0;
@@ -34,6 +35,9 @@ class Calls {
   virtual ibv_cq* create_cq(ibv_context* context, int entries, ibv_comp_channel* channel) = 0;
   virtual void destroy_cq(ibv_cq* queue) = 0;
   virtual ibv_qp* create_qp(ibv_pd* domain, ibv_qp_init_attr& attributes) = 0;
+  virtual ibv_srq* create_srq(ibv_pd* domain, ibv_srq_init_attr& attributes) = 0;
+  virtual void destroy_srq(ibv_srq* queue) = 0;
+  virtual int post_srq_recv(ibv_srq* queue, ibv_recv_wr& request) = 0;
   virtual int modify_qp(ibv_qp* pair, ibv_qp_attr& attributes, int mask) = 0;
   virtual void destroy_qp(ibv_qp* pair) = 0;
 

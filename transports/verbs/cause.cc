@@ -88,6 +88,9 @@ std::string_view name_of(ibv_event_type event) {
     case IBV_EVENT_PKEY_CHANGE: return "partition keys changed";
     case IBV_EVENT_SM_CHANGE: return "subnet manager changed";
     case IBV_EVENT_GID_CHANGE: return "GIDs changed";
+    case IBV_EVENT_SRQ_ERR: return "shared receive queue error";
+    case IBV_EVENT_SRQ_LIMIT_REACHED: return "shared receive queue's limit reached";
+    case IBV_EVENT_QP_LAST_WQE_REACHED: return "last work request reached";
     default: return "event";
   }
 }
@@ -95,6 +98,7 @@ std::string_view name_of(ibv_event_type event) {
 EventMeaning meaning_of(ibv_event_type event) {
   switch (event) {
     case IBV_EVENT_CQ_ERR: return {Reach::device, true, "a completion queue overflowed or failed"};
+    case IBV_EVENT_SRQ_ERR: return {Reach::device, true, "a shared receive queue failed"};
     case IBV_EVENT_QP_FATAL: return {Reach::pair, true, "the device gave the queue pair up"};
     case IBV_EVENT_QP_REQ_ERR: return {Reach::pair, true, "the peer sent a request that is not valid"};
     case IBV_EVENT_QP_ACCESS_ERR:

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 namespace gradrail::verbs {
 namespace {
@@ -28,6 +29,20 @@ bool is_address(const ibv_gid& gid, std::string_view host) {
   if (::inet_pton(AF_INET, text.c_str(), address.data()) == 1)
     return is_ipv4(gid) && std::memcmp(gid.raw + 12, address.data(), 4) == 0;
   return ::inet_pton(AF_INET6, text.c_str(), address.data()) == 1 && std::memcmp(gid.raw, address.data(), 16) == 0;
+}
+
+// As in Options.
+bool is_of(const ibv_gid_entry& entry, std::string_view kind) {
+  if (kind == "v1") return entry.gid_type == IBV_GID_TYPE_ROCE_V1;
+  if (entry.gid_type != IBV_GID_TYPE_ROCE_V2) return false;
+  return kind == (is_ipv4(entry.gid) ? "ipv4" : is_link_local(entry.gid) ? "link-local" : "ipv6");
+}
+
+std::string listed(std::span<const ibv_gid_entry> entries) {
+  std::string there;
+  for (const auto& entry : entries)
+    there += fmt::format("{}{} ({})", there.empty() ? "" : ", ", entry.gid_index, to_text(entry.gid));
+  return there.empty() ? "none" : there;
 }
 
 std::string_view state_of(const ibv_port_attr& port) {
@@ -51,16 +66,39 @@ int active_port(Calls& calls, ibv_context* context, const ibv_device_attr& attri
   return 0;
 }
 
-bool has_active_port(Calls& calls, const std::string& name) {
-  ibv_context* const context = calls.open_device(name);
-  if (context == nullptr) return false;
-  ibv_device_attr attributes{};
-  const bool active = calls.query_device(context, attributes) == 0 && active_port(calls, context, attributes) != 0;
-  calls.close_device(context);
-  return active;
+// Why a device can never carry this transport; empty if it may.
+std::string_view lack_of(Calls& calls, ibv_context* context) {
+  switch (calls.transport_type(context)) {
+    case IBV_TRANSPORT_IB: return {};
+    case IBV_TRANSPORT_IWARP:
+      return "an iWARP device: it has no RDMA write with immediate data, by which a receiver is told what has arrived";
+    default: return "neither an InfiniBand nor a RoCE device: it has no reliable queue pairs";
+  }
 }
 
-tl::unexpected<Error> no_active_port(std::span<const std::string> names) {
+tl::unexpected<Error> lacking(std::string_view name, std::string_view lack) {
+  return fail(Code::unavailable,
+              fmt::format("{} is {}; use --transport tcp there, or an InfiniBand or RoCE device with "
+                          "the verbs setting device",
+                          name, lack));
+}
+
+// Those of `names` that have an active port and lack nothing. Errors: unavailable, if there is none, with the reason.
+Result<std::vector<std::string>> usable_of(Calls& calls, std::span<const std::string> names) {
+  std::vector<std::string> usable;
+  std::optional<Error> why;
+  for (const auto& name : names) {
+    ibv_context* const context = calls.open_device(name);
+    if (context == nullptr) continue;
+    const auto lack = lack_of(calls, context);
+    ibv_device_attr attributes{};
+    const bool active = calls.query_device(context, attributes) == 0 && active_port(calls, context, attributes) != 0;
+    calls.close_device(context);
+    if (active && lack.empty()) usable.push_back(name);
+    if (active && !lack.empty()) why = lacking(name, lack).value();
+  }
+  if (!usable.empty()) return usable;
+  if (why) return tl::unexpected<Error>(*std::move(why));
   return fail(
       Code::unavailable,
       fmt::format("no port of the RDMA devices here is active ({}); bring a link up, or see dmesg", listed(names)));
@@ -77,7 +115,7 @@ std::string to_text(const ibv_gid& gid) {
 int bytes_of(ibv_mtu mtu) { return 128 << static_cast<int>(mtu); }
 
 Result<GidChoice> choose_gid(std::span<const ibv_gid_entry> entries, int link_layer, int wanted,
-                             std::string_view listen_host, std::string_view device) {
+                             std::string_view listen_host, std::string_view device, std::string_view kind) {
   const auto chosen = [](const ibv_gid_entry& entry, std::string why) {
     return GidChoice{static_cast<int>(entry.gid_index), entry.gid, true, std::move(why)};
   };
@@ -85,11 +123,13 @@ Result<GidChoice> choose_gid(std::span<const ibv_gid_entry> entries, int link_la
     const auto found = std::find_if(entries.begin(), entries.end(),
                                     [&](const auto& entry) { return static_cast<int>(entry.gid_index) == wanted; });
     if (found != entries.end()) return chosen(*found, "as asked for");
-    std::string there;
-    for (const auto& entry : entries)
-      there += fmt::format("{}{} ({})", there.empty() ? "" : ", ", entry.gid_index, to_text(entry.gid));
     return fail(Code::bad_usage,
-                fmt::format("{} has no GID with index {}; it has {}", device, wanted, there.empty() ? "none" : there));
+                fmt::format("{} has no GID with index {}; it has {}", device, wanted, listed(entries)));
+  }
+  if (!kind.empty()) {
+    for (const auto& entry : entries)
+      if (is_of(entry, kind)) return chosen(entry, fmt::format("the first of the kind {}, as asked for", kind));
+    return fail(Code::bad_usage, fmt::format("{} has no GID of the kind {}; it has {}", device, kind, listed(entries)));
   }
   if (link_layer != IBV_LINK_LAYER_ETHERNET) return GidChoice{0, {}, false, "InfiniBand, addressed by LID"};
 
@@ -127,9 +167,8 @@ Result<void> Device::any(Calls& calls) {
   std::vector<std::string> names;
   const int error = calls.device_names(names);
   if (error != 0 || names.empty()) return fail(Code::unavailable, std::string(k_no_device), Error::k_no_peer, error);
-  if (std::any_of(names.begin(), names.end(), [&](const auto& name) { return has_active_port(calls, name); }))
-    return {};
-  return no_active_port(names);
+  GRADRAIL_TRY(usable_of(calls, names));
+  return {};
 }
 
 Result<std::vector<std::unique_ptr<Device>>> Device::open_all(Calls& calls, const Options& options, int rank,
@@ -141,10 +180,9 @@ Result<std::vector<std::unique_ptr<Device>>> Device::open_all(Calls& calls, cons
     if (std::find(names.begin(), names.end(), wish) == names.end())
       return fail(Code::bad_usage, fmt::format("there is no RDMA device '{}'; there is {}", wish, listed(names)));
   auto usable = options.devices;
-  if (usable.empty())
-    std::copy_if(names.begin(), names.end(), std::back_inserter(usable),
-                 [&](const auto& name) { return has_active_port(calls, name); });
-  if (usable.empty()) return no_active_port(names);
+  if (usable.empty()) {
+    GRADRAIL_ASSIGN(usable, usable_of(calls, names));
+  }
   const auto rails = static_cast<std::size_t>(options.rails);
   if (rails > usable.size())
     return fail(Code::bad_usage, fmt::format("{} rails need as many RDMA devices; there {} {}", rails,
@@ -164,6 +202,7 @@ Result<std::unique_ptr<Device>> Device::open(Calls& calls, const Options& option
   device->context_ = calls.open_device(name);
   if (device->context_ == nullptr)
     return fail_errno(fmt::format("opening RDMA device {} (may this user write to /dev/infiniband?)", name), errno);
+  if (const auto lack = lack_of(calls, device->context_); !lack.empty()) return lacking(name, lack);
   GRADRAIL_TRY(device->choose(listen_host));
   device->domain_ = calls.alloc_pd(device->context_);
   if (device->domain_ == nullptr) return fail_errno(fmt::format("making a protection domain on {}", name), errno);
@@ -190,7 +229,8 @@ Result<void> Device::choose(std::string_view listen_host) {
   if (const int error = calls_.query_gids(context_, entries); error != 0)
     return fail_errno(fmt::format("reading the GIDs of {}", name_), error);
   std::erase_if(entries, [&](const auto& entry) { return static_cast<int>(entry.port_num) != port_; });
-  GRADRAIL_ASSIGN(gid_, choose_gid(entries, port_attributes_.link_layer, options_.gid_index, listen_host, where()));
+  GRADRAIL_ASSIGN(gid_, choose_gid(entries, port_attributes_.link_layer, options_.gid_index, listen_host, where(),
+                                   options_.gid_kind));
 
   mtu_ = port_attributes_.active_mtu;
   if (options_.mtu > bytes_of(mtu_))

@@ -23,9 +23,11 @@ struct GidChoice {
   bool global = false;  // packets carry it
   std::string why;      // "RoCE v2, the first with an IPv4 address"
 };
-// Of the entries of one port. Errors: unavailable, bad_usage (no such index), each saying what there is.
+// Of the entries of one port; `wanted`: an index, or -1; `kind`: empty, or as in Options. Errors: unavailable,
+// bad_usage (no such index or kind), each saying what there is.
 [[nodiscard]] Result<GidChoice> choose_gid(std::span<const ibv_gid_entry> entries, int link_layer, int wanted,
-                                           std::string_view listen_host, std::string_view device);
+                                           std::string_view listen_host, std::string_view device,
+                                           std::string_view kind = {});
 [[nodiscard]] std::string to_text(const ibv_gid& gid);
 [[nodiscard]] int bytes_of(ibv_mtu mtu);
 

@@ -19,22 +19,25 @@ constexpr Seconds k_drain{2};
 
 }  // namespace
 
-VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::size_t rail, std::unique_ptr<QueuePair> pair,
-                             const Introduction& own, const Introduction& other, Fd lifeline)
+VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, Connection connection, Fd lifeline)
     : Endpoint(peer.rank, peer.lane),
       owner_(owner),
       who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
-      rail_(rail),
-      pair_(std::move(pair)),
-      other_(other),
-      ring_bytes_(own.ring_bytes),
-      eager_bytes_(own.eager_bytes),
-      part_bytes_(own.part_bytes),
-      lifeline_(std::move(lifeline)) {
-  if (pair_->inline_bytes() < sizeof(Advert)) {
-    auto registered = pair_->device().register_memory(notes_.get(), sizeof(Notes));
+      landing_(*std::move(connection.landing)),
+      links_(std::move(connection.links)),
+      pairs_(std::move(connection.pairs)),
+      other_(std::move(connection.other)),
+      window_(connection.own.window),
+      ring_bytes_(connection.own.ring_bytes),
+      eager_bytes_(connection.own.eager_bytes),
+      part_bytes_(connection.own.part_bytes),
+      lifeline_(std::move(lifeline)),
+      stripes_(pairs_.size()) {
+  if (first().inline_bytes() < advert_bytes(other_.rails)) {
+    const Device& device = first().device();
+    auto registered = device.register_memory(notes_.get(), sizeof(Notes));
     if (registered) {
-      notes_region_ = *registered;
+      notes_region_ = Registered(*registered, Deregister{&device.calls()});
     } else {
       failure_ = std::move(registered).error();
     }
@@ -45,23 +48,32 @@ VerbsEndpoint::VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::size_
 VerbsEndpoint::~VerbsEndpoint() {
   if (!failure_) drain();
   owner_.leave(*this);
-  Calls& calls = device().calls();
-  pair_.reset();
-  if (notes_region_ != nullptr) calls.dereg_mr(notes_region_);
+  pairs_.clear();  // before the memory that they use
 }
 
 // A send that went in line completes before the peer has it, and a queue pair that is destroyed sends nothing again.
 void VerbsEndpoint::drain() {
   const auto until = Deadline::after(k_drain);
-  bool last = false;
   bool moved = false;
-  while (!failure_ && !peer_closed_ && pair_->acked() < pair_->posted() && !until.passed()) {
-    if (!last && pair_->room() > 0)
-      last = post({.to = other_.landing, .remote_key = other_.landing_key, .complete = true});
-    if (pair_->poll([](std::uint32_t) {}, moved) != nullptr) return;
-    check_life();
-    ::sched_yield();
+  for (const auto& pair : pairs_) {
+    bool last = false;
+    while (!failure_ && !peer_closed_ && pair->acked() < pair->posted() && !until.passed()) {
+      if (!last && pair->room() > 0)
+        last = post(*pair, {.to = other_.landing, .remote_key = other_.landing_key, .complete = true});
+      for (const auto& one : pairs_)
+        if (one->poll([](std::uint32_t) {}, moved) != nullptr) return;
+      check_life();
+      ::sched_yield();
+    }
   }
+}
+
+bool VerbsEndpoint::has(const ibv_qp* pair) const {
+  return std::any_of(pairs_.begin(), pairs_.end(), [pair](const auto& one) { return one->id() == pair; });
+}
+
+bool VerbsEndpoint::uses(const Device& device) const {
+  return std::any_of(pairs_.begin(), pairs_.end(), [&](const auto& one) { return &one->device() == &device; });
 }
 
 Result<void> VerbsEndpoint::refuse(const Slice& slice) const {
@@ -74,11 +86,11 @@ Result<void> VerbsEndpoint::refuse(const Slice& slice) const {
 void VerbsEndpoint::break_off(Code code, std::string message) {
   if (failure_) return;
   failure_ = Error{code, std::move(message), peer(), 0};
-  pair_->stop();
+  for (const auto& pair : pairs_) pair->stop();
   ::shutdown(lifeline_.get(), SHUT_RDWR);  // so that the peer hears of it
 }
 
-void VerbsEndpoint::broke(const ibv_wc& completion) {
+void VerbsEndpoint::broke(const QueuePair& pair, const ibv_wc& completion) {
   const auto copy = completion;
   // A peer that has gone is the better reason, where both are known.
   char next;
@@ -86,16 +98,17 @@ void VerbsEndpoint::broke(const ibv_wc& completion) {
     return break_off(Code::peer_gone, fmt::format("{} is gone: it closed the connection", who_));
   owner_.take_events();
   if (failure_) return;
-  const auto& options = device().options();
+  const Device& device = pair.device();
+  const auto& options = device.options();
   auto cause = cause_of(copy.status, copy.vendor_err,
-                        {who_, device().where(), options.timeout, options.retry, device().port_note()});
+                        {who_, device.where(), options.timeout, options.retry, device.port_note()});
   break_off(cause.code, std::move(cause.message));
 }
 
-void VerbsEndpoint::on_event(ibv_event_type event) {
+void VerbsEndpoint::on_event(ibv_event_type event, const Device& device) {
   const auto meaning = meaning_of(event);
   if (!meaning.fatal) return;
-  break_off(Code::system, fmt::format("{}, from {}: {} (event {}: {})", who_, device().where(), meaning.says,
+  break_off(Code::system, fmt::format("{}, from {}: {} (event {}: {})", who_, device.where(), meaning.says,
                                       static_cast<int>(event), name_of(event)));
 }
 
@@ -113,13 +126,15 @@ void VerbsEndpoint::check_life() {
   // What its device acknowledged before is here, and still good.
   while (poll()) {
   }
-  if (!failure_ && arrived_head_ == arrived_tail_)
-    break_off(Code::peer_gone, fmt::format("{} is gone: it closed the connection", who_));
+  const bool nothing_whole = arrived_head_ == arrived_tail_ ||
+                             (arrived_[arrived_head_ % k_parts].note == Note::placed && recvs_done_ < recvs_posted_ &&
+                              !stripes_arrived(recvs_[recvs_done_ % k_depth].size));
+  if (!failure_ && nothing_whole) break_off(Code::peer_gone, fmt::format("{} is gone: it closed the connection", who_));
 }
 
 bool VerbsEndpoint::prepare_to_sleep() {
   if (failure_) return false;
-  pair_->ask_notification();
+  for (const auto& pair : pairs_) pair->ask_notification();
   return progress();
 }
 

@@ -1,11 +1,12 @@
-// One end of a pipe over a queue pair. The protocol is in wire.h. Owned by its user, known to the transport that made
-// it, on the one thread of both.
+// One end of a pipe over one queue pair, or several that long messages are striped over. The protocol is in wire.h.
+// Owned by its user, known to the transport that made it, on the one thread of both. If one queue pair fails, the pipe
+// has.
 //
 // Messages are numbered from 0 in each direction. Of the sends, issued_ have been handed to the device; one that went
 // in line is done then, another once the device says that its last write was acknowledged (it may have to send again
-// until then). What arrives is queued in `arrived_` (bounded by the sender's credit) and taken by the oldest receive;
-// ring bytes are credited as they are taken. A note that finds the send queue full waits: adverts_sent_ lags behind
-// posted receives, uncredited parts stay uncredited.
+// until then), on every queue pair that it took. What arrives on the first is queued in `arrived_` (bounded by the
+// sender's credit) and taken by the oldest receive; ring bytes are credited as they are taken. A note that finds the
+// send queue full waits: adverts_sent_ lags behind posted receives, uncredited parts stay uncredited.
 //
 // The side channel over which the two met stays open: its end is how the death of a peer's process is noticed at once,
 // instead of after the device's retries. The destructor waits, for a short time, until the peer's device has
@@ -20,7 +21,8 @@
 #include "transports/base/fd.h"
 #include "transports/transport.h"
 #include "transports/verbs/cause.h"
-#include "transports/verbs/queue_pair.h"
+#include "transports/verbs/cm.h"
+#include "transports/verbs/landing_area.h"
 #include "transports/verbs/registrations.h"
 
 namespace gradrail::verbs {
@@ -40,11 +42,18 @@ class VerbsRegion final : public Region {
   Registrations::Use use_;
 };
 
+// What two ranks agreed on for one pipe: what they said of themselves, and what they made.
+struct Connection {
+  Introduction own, other;
+  std::optional<LandingArea> landing;
+  std::vector<std::unique_ptr<CmLink>> links;     // one a queue pair, if by rdma_cm
+  std::vector<std::unique_ptr<QueuePair>> pairs;  // go first
+};
+
 class VerbsEndpoint final : public Endpoint {
  public:
-  // The queue pair is connected, over the `rail`-th device; `own` and `other` are what the two ends said of themselves.
-  VerbsEndpoint(VerbsTransport& owner, const Peer& peer, std::size_t rail, std::unique_ptr<QueuePair> pair,
-                const Introduction& own, const Introduction& other, Fd lifeline);
+  // The queue pairs are connected.
+  VerbsEndpoint(VerbsTransport& owner, const Peer& peer, Connection connection, Fd lifeline);
   ~VerbsEndpoint() override;
 
   Result<void> send(Slice source) override;
@@ -63,23 +72,25 @@ class VerbsEndpoint final : public Endpoint {
   bool prepare_to_sleep();
   // Looks for the end of the side channel, and for failures of the device that no completion was waited for.
   void check_life();
-  void on_event(ibv_event_type event);
-  [[nodiscard]] const ibv_qp* queue_pair() const { return pair_->id(); }
-  [[nodiscard]] const Device& device() const { return pair_->device(); }
+  // Of one of its queue pairs, or a device that it uses.
+  void on_event(ibv_event_type event, const Device& device);
+  [[nodiscard]] bool has(const ibv_qp* pair) const;
+  [[nodiscard]] bool uses(const Device& device) const;
   [[nodiscard]] int lifeline() const { return lifeline_.get(); }
 
  private:
   struct Send {
     const std::byte* data = nullptr;
     std::size_t size = 0;
-    std::uint32_t key = 0;
-    std::uint64_t last_write = 0;  // 0: done as soon as it is issued
+    const VerbsRegion* region = nullptr;
+    std::uint64_t last_write = 0;  // on the first queue pair; 0: done as soon as it is issued
+    std::size_t stripes = 1;       // once it is issued
   };
   struct Recv {
     std::byte* data = nullptr;
     std::size_t size = 0;
-    std::uint32_t key = 0;
-    bool in_place = false;
+    const VerbsRegion* region = nullptr;  // none: in place
+    [[nodiscard]] bool in_place() const { return region == nullptr; }
   };
   struct Arrived {
     Note note = Note::part;
@@ -90,17 +101,21 @@ class VerbsEndpoint final : public Endpoint {
   bool transmit();
   [[nodiscard]] bool transmit_part(Send& send);
   [[nodiscard]] bool place(Send& send, const Advert& advert);
+  [[nodiscard]] bool place_stripe(const Send& send, const Advert& advert, std::size_t index, std::size_t stripes);
+  [[nodiscard]] bool acknowledged(const Send& send) const;
   void ask(const Send& send);
   bool settle();
-  bool post(const QueuePair::Write& write);
+  bool post(QueuePair& pair, const QueuePair::Write& write);
   bool send_notes();
   [[nodiscard]] bool send_advert(std::uint64_t number);
-  [[nodiscard]] bool owes_credit() const { return parts_owed_ >= k_parts / 4 || ring_owed_ >= ring_bytes_ / 4; }
+  [[nodiscard]] bool owes_credit() const { return parts_owed_ >= window_ / 4 || ring_owed_ >= ring_bytes_ / 4; }
 
   // Receiving (receive.cc)
   [[nodiscard]] Result<void> post(const Recv& recv);
   bool poll();
   void on_arrival(std::uint32_t immediate);
+  void on_stripe(std::size_t pair, std::uint32_t immediate);
+  [[nodiscard]] bool stripes_arrived(std::size_t bytes) const;
   bool receive();
   [[nodiscard]] bool fits(const Arrived& part);
   void take(std::size_t bytes);
@@ -111,17 +126,20 @@ class VerbsEndpoint final : public Endpoint {
   // Both (endpoint.cc)
   [[nodiscard]] Result<void> refuse(const Slice& slice) const;
   void break_off(Code code, std::string message);
-  void broke(const ibv_wc& completion);
+  void broke(const QueuePair& pair, const ibv_wc& completion);
   void drain();
   [[nodiscard]] const Advert& advert_of(std::uint64_t number) const {
-    return reinterpret_cast<const Advert*>(pair_->landing())[number % k_depth];
+    return reinterpret_cast<const Advert*>(landing_.data())[number % k_depth];
   }
+  [[nodiscard]] QueuePair& first() const { return *pairs_.front(); }
 
   VerbsTransport& owner_;
   std::string who_;  // "rank 3 on host b"
-  std::size_t rail_;
-  std::unique_ptr<QueuePair> pair_;
+  LandingArea landing_;
+  std::vector<std::unique_ptr<CmLink>> links_;
+  std::vector<std::unique_ptr<QueuePair>> pairs_;
   Introduction other_;
+  std::size_t window_;      // parts that the peer may send
   std::size_t ring_bytes_;  // of this side's ring
   std::size_t eager_bytes_;
   std::size_t part_bytes_;
@@ -131,7 +149,7 @@ class VerbsEndpoint final : public Endpoint {
   // Sending
   std::uint64_t sends_posted_ = 0;
   std::uint64_t sends_issued_ = 0;
-  std::size_t issued_bytes_ = 0;   // of message sends_issued_
+  std::size_t issued_bytes_ = 0;   // of message sends_issued_, if it goes in parts
   std::uint64_t ring_sent_ = 0;    // positions in the peer's ring, growing only
   std::uint64_t ring_credit_ = 0;  // read by the peer
   std::uint64_t parts_sent_ = 0;
@@ -141,6 +159,14 @@ class VerbsEndpoint final : public Endpoint {
   Clock::time_point waiting_since_;
   std::array<Send, k_depth> sends_;
   std::array<std::uint32_t, k_depth> advert_here_{};  // low bits of number plus 1 of the advert that has arrived
+  // Of each queue pair: bytes of its stripe of message sends_issued_ that were posted, and by message, the last write.
+  struct Stripe {
+    std::size_t placed_bytes = 0;
+    std::array<std::uint64_t, k_depth> last_write{};
+    std::uint64_t arrived = 0;  // stripes of the other direction, and those of messages that are complete
+    std::uint64_t taken = 0;
+  };
+  std::vector<Stripe> stripes_;
 
   // Receiving
   std::uint64_t recvs_posted_ = 0;
@@ -162,7 +188,7 @@ class VerbsEndpoint final : public Endpoint {
     Question question;
   };
   std::unique_ptr<Notes> notes_ = std::make_unique<Notes>();
-  ibv_mr* notes_region_ = nullptr;
+  Registered notes_region_;
 };
 
 }  // namespace gradrail::verbs

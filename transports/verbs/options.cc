@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 
+#include "transports/verbs/wire.h"
+
 namespace gradrail::verbs {
 namespace {
 
@@ -15,7 +17,9 @@ struct Number {
   int least, most;
 };
 constexpr std::array k_numbers{
-    Number{"rails", &Options::rails, 1, 16},
+    Number{"rails", &Options::rails, 1, int{k_most_rails}},
+    Number{"pairs", &Options::pairs, 1, int{k_most_pairs}},
+    Number{"srq", &Options::srq, 0, 1},
     Number{"port", &Options::port, 1, 255},
     Number{"gid", &Options::gid_index, 0, 65535},
     Number{"mtu", &Options::mtu, 256, 4096},
@@ -34,6 +38,8 @@ struct Way {
 };
 constexpr std::array k_ways{Way{"best", MemoryPath::host}, Way{"dma-buf", MemoryPath::dma_buf},
                             Way{"peermem", MemoryPath::peer_memory}, Way{"staged", MemoryPath::staged}};
+
+constexpr std::array<std::string_view, 4> k_gid_kinds{"ipv4", "ipv6", "link-local", "v1"};
 
 std::string_view next_of(std::string_view& text, char separator) {
   const auto end = text.find(separator);
@@ -61,10 +67,21 @@ Result<Options> parse_options(std::string_view text) {
       options.gpu = way->path;
       continue;
     }
+    if (name == "gid" && std::find(k_gid_kinds.begin(), k_gid_kinds.end(), value) != k_gid_kinds.end()) {
+      options.gid_kind = value;
+      options.gid_index = -1;
+      continue;
+    }
+    if (name == "connect") {
+      if (value != "cm" && value != "exchange")
+        return fail(Code::bad_usage, fmt::format("verbs setting connect is exchange or cm, not '{}'", value));
+      options.by_cm = value == "cm";
+      continue;
+    }
     const auto* known =
         std::find_if(k_numbers.begin(), k_numbers.end(), [&](const auto& one) { return one.name == name; });
     if (known == k_numbers.end()) {
-      std::string names = "device, gpu";
+      std::string names = "device, gpu, connect";
       for (const auto& one : k_numbers) names += fmt::format(", {}", one.name);
       return fail(Code::bad_usage, fmt::format("verbs has no setting '{}'; it has {}", name, names));
     }
@@ -77,6 +94,11 @@ Result<Options> parse_options(std::string_view text) {
   if (options.mtu != 0 && (options.mtu & (options.mtu - 1)) != 0)
     return fail(Code::bad_usage,
                 fmt::format("verbs setting mtu is 256, 512, 1024, 2048 or 4096, not '{}'", options.mtu));
+  if (options.rails * options.pairs > int{k_most_pairs})
+    return fail(Code::bad_usage,
+                fmt::format("verbs settings rails={} and pairs={} make {} queue pairs a pipe; at most {} "
+                            "are possible",
+                            options.rails, options.pairs, options.rails * options.pairs, k_most_pairs));
   return options;
 }
 

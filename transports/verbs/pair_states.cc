@@ -17,7 +17,7 @@ constexpr std::uint8_t k_hop_limit = 64;
 // or its answer may be lost on a bad wire.
 constexpr int k_address_tries = 4;
 
-ibv_gid gid_of(const Introduction& peer) {
+ibv_gid gid_of(const PairIntroduction& peer) {
   ibv_gid gid;
   gid.global.subnet_prefix = peer.gid_high;
   gid.global.interface_id = peer.gid_low;
@@ -48,8 +48,9 @@ Result<ibv_qp*> make_pair(const Device& device, ibv_qp_init_attr& wish) {
     if (in_line == 0)
       return fail(
           error == ENOMEM ? Code::exhausted : Code::system,
-          fmt::format("{} gave no queue pair ({}); it has {} in all, and each pipe takes one with {} sends and {} "
-                      "receives: use fewer lanes, fewer ranks a device, or more devices",
+          fmt::format("{} gave no queue pair ({}); it has {} in all, and each pipe takes one, or as many as the verbs "
+                      "setting pairs says, with {} sends and {} receives: use fewer lanes or pairs, fewer ranks a "
+                      "device, or more devices",
                       device.where(), std::strerror(error), device.attributes().max_qp, cap.max_send_wr,
                       cap.max_recv_wr),
           Error::k_no_peer, error);
@@ -68,7 +69,8 @@ Result<void> prepare_pair(const Device& device, ibv_qp* pair, int access) {
   return {};
 }
 
-void introduce_device(const Device& device, Introduction& self) {
+PairIntroduction introduce_device(const Device& device) {
+  PairIntroduction self;
   const auto& port = device.port_attributes();
   self.ethernet = port.link_layer == IBV_LINK_LAYER_ETHERNET ? 1 : 0;
   self.global = device.gid().global ? 1 : 0;
@@ -76,11 +78,13 @@ void introduce_device(const Device& device, Introduction& self) {
   self.lid = port.lid;
   self.gid_high = device.gid().gid.global.subnet_prefix;
   self.gid_low = device.gid().gid.global.interface_id;
+  return self;
 }
 
-Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& start, const Introduction& peer) {
-  Introduction self;
-  introduce_device(device, self);
+namespace {
+
+Result<void> fits(const Device& device, const PairIntroduction& peer) {
+  const auto self = introduce_device(device);
   if (self.ethernet != peer.ethernet || self.global != peer.global)
     return fail(Code::bad_usage,
                 fmt::format("{} is {}, the peer's device is not; choose devices of one network with the verbs setting "
@@ -91,9 +95,37 @@ Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& s
                                                : "InfiniBand by LID"));
   if (peer.mtu < IBV_MTU_256 || peer.mtu > IBV_MTU_4096)
     return fail(Code::malformed, "the peer names a path MTU that does not exist");
-  const auto& options = device.options();
+  const int mtu = bytes_of(static_cast<ibv_mtu>(peer.mtu));
+  if (device.options().mtu > mtu)
+    return fail(
+        Code::bad_usage,
+        fmt::format("a path MTU of {} bytes was asked for {}, and the peer's device takes {}; give both the same "
+                    "MTU, or leave out the verbs setting mtu: then the smaller one is used",
+                    device.options().mtu, device.where(), mtu));
+  return {};
+}
 
-  ibv_qp_attr ready{};
+Result<void> walk(const Device& device, ibv_qp* pair, PairStates& states, const PairIntroduction& peer) {
+  int error = 0;
+  for (int tries = 0; tries < k_address_tries; ++tries)
+    if (error = device.calls().modify_qp(pair, states.ready, states.ready_mask); error != ETIMEDOUT) break;
+  if (error != 0)
+    return fail_errno(
+        fmt::format("connecting a queue pair of {} to {}; is there a route between the two?", device.describe(),
+                    peer.global != 0 ? to_text(gid_of(peer)) : fmt::format("LID {}", peer.lid)),
+        error);
+  if (error = device.calls().modify_qp(pair, states.sending, states.sending_mask); error != 0)
+    return fail_errno(fmt::format("starting a queue pair on {}", device.where()), error);
+  return {};
+}
+
+}  // namespace
+
+Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& start, const PairIntroduction& peer) {
+  GRADRAIL_TRY(fits(device, peer));
+  const auto& options = device.options();
+  PairStates states;
+  auto& ready = states.ready;
   ready.qp_state = IBV_QPS_RTR;
   ready.path_mtu = std::min(device.mtu(), static_cast<ibv_mtu>(peer.mtu));
   ready.dest_qp_num = peer.queue_pair;
@@ -110,28 +142,35 @@ Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& s
     ready.ah_attr.grh.hop_limit = k_hop_limit;
     ready.ah_attr.grh.traffic_class = static_cast<std::uint8_t>(options.traffic_class);
   }
-  int mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-             IBV_QP_MIN_RNR_TIMER;
-  int error = 0;
-  for (int tries = 0; tries < k_address_tries; ++tries)
-    if (error = device.calls().modify_qp(pair, ready, mask); error != ETIMEDOUT) break;
-  if (error != 0)
-    return fail_errno(
-        fmt::format("connecting a queue pair of {} to {}; is there a route between the two?", device.describe(),
-                    peer.global != 0 ? to_text(gid_of(peer)) : fmt::format("LID {}", peer.lid)),
-        error);
+  states.ready_mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                      IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 
-  ibv_qp_attr sending{};
+  auto& sending = states.sending;
   sending.qp_state = IBV_QPS_RTS;
   sending.timeout = static_cast<std::uint8_t>(options.timeout);
   sending.retry_cnt = static_cast<std::uint8_t>(options.retry);
   sending.rnr_retry = static_cast<std::uint8_t>(start.rnr_retry);
   sending.sq_psn = start.packet_number;
   sending.max_rd_atomic = static_cast<std::uint8_t>(start.reads);
-  mask = IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
-  if (error = device.calls().modify_qp(pair, sending, mask); error != 0)
-    return fail_errno(fmt::format("starting a queue pair on {}", device.where()), error);
-  return {};
+  states.sending_mask =
+      IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC;
+  return walk(device, pair, states, peer);
+}
+
+Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStates& states, const PairIntroduction& peer) {
+  GRADRAIL_TRY(fits(device, peer));
+  const auto& options = device.options();
+  PairStates own = states;
+  own.ready.path_mtu = std::min({own.ready.path_mtu, device.mtu(), static_cast<ibv_mtu>(peer.mtu)});
+  own.ready.min_rnr_timer = k_min_rnr_timer;
+  // rdma_cm knows the fabric's own choice of these.
+  if (options.service_level != 0) own.ready.ah_attr.sl = static_cast<std::uint8_t>(options.service_level);
+  if (options.traffic_class != 0)
+    own.ready.ah_attr.grh.traffic_class = static_cast<std::uint8_t>(options.traffic_class);
+  own.sending.timeout = static_cast<std::uint8_t>(options.timeout);
+  own.sending.retry_cnt = static_cast<std::uint8_t>(options.retry);
+  own.sending.rnr_retry = static_cast<std::uint8_t>(PairStart{}.rnr_retry);
+  return walk(device, pair, own, peer);
 }
 
 }  // namespace gradrail::verbs

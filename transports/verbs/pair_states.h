@@ -19,12 +19,23 @@ struct PairStart {
   int reads = 1;      // RDMA reads under way at once, each way
   int rnr_retry = 6;  // so often a message is sent again that met no receive; 7 is for ever
 };
-// Errors: bad_usage (link layers that differ), malformed, system.
+// From prepared to ready for what comes, and on to sending: attributes and what they name.
+struct PairStates {
+  ibv_qp_attr ready{};
+  int ready_mask = 0;
+  ibv_qp_attr sending{};
+  int sending_mask = 0;
+};
+// Errors: bad_usage (link layers or path MTU that do not fit), malformed, system.
 [[nodiscard]] Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStart& start,
-                                        const Introduction& peer);
+                                        const PairIntroduction& peer);
 
-// Fills in what belongs to the device.
-void introduce_device(const Device& device, Introduction& self);
+// The same by states that rdma_cm made for this peer; the device's settings go before its. Errors: the same.
+[[nodiscard]] Result<void> connect_pair(const Device& device, ibv_qp* pair, const PairStates& states,
+                                        const PairIntroduction& peer);
+
+// What belongs to the device is filled in.
+[[nodiscard]] PairIntroduction introduce_device(const Device& device);
 [[nodiscard]] Result<std::uint32_t> new_packet_number();
 
 }  // namespace gradrail::verbs

@@ -1,36 +1,35 @@
 #include "transports/verbs/queue_pair.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "transports/base/check.h"
-#include "transports/verbs/pair_states.h"
 
 namespace gradrail::verbs {
 
-Result<std::unique_ptr<QueuePair>> QueuePair::make(Device& device, std::size_t ring_bytes) {
-  std::unique_ptr<QueuePair> self(new QueuePair(device, ring_bytes));
-  GRADRAIL_TRY(self->create());
+Result<std::unique_ptr<QueuePair>> QueuePair::make(Device& device, std::size_t rail, std::size_t receives,
+                                                   SharedReceives* shared) {
+  GRADRAIL_CHECK(receives % k_repost_batch == 0);
+  std::unique_ptr<QueuePair> self(new QueuePair(device, rail));
+  GRADRAIL_TRY(self->create(receives, shared));
   return self;
 }
 
-Result<void> QueuePair::create() {
-  void* memory = ::mmap(nullptr, layout_.total_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return fail_errno("allocating a landing area", errno);
-  landing_ = static_cast<std::byte*>(memory);
-  GRADRAIL_ASSIGN(region_, device_.register_memory(landing_, layout_.total_bytes()));
-  completions_ = calls_.create_cq(device_.context(), static_cast<int>(k_sends + k_receives), device_.channel());
+Result<void> QueuePair::create(std::size_t receives, SharedReceives* shared) {
+  if (shared != nullptr) {
+    GRADRAIL_ASSIGN(share_, shared->take(receives));
+  }
+  completions_ = calls_.create_cq(device_.context(), static_cast<int>(k_sends + receives), device_.channel());
   if (completions_ == nullptr)
     return fail_errno(fmt::format("making a completion queue on {}", device_.where()), errno);
-  GRADRAIL_TRY(create_pair());
+  GRADRAIL_TRY(create_pair(receives));
   largest_write_ = std::clamp<std::size_t>(device_.port_attributes().max_msg_sz, 4096, 1 << 30);
 
   GRADRAIL_TRY(prepare_pair(device_, pair_, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
   for (std::size_t i = 0; i + 1 < receives_.size(); ++i) receives_[i].next = &receives_[i + 1];
-  for (std::size_t posted = 0; posted < k_receives; posted += k_repost_batch)
+  for (std::size_t posted = 0; !share_ && posted < receives; posted += k_repost_batch)
     if (const int error = repost(); error != 0)
       return fail_errno(fmt::format("posting receives on {}", device_.where()), error);
 
@@ -38,34 +37,44 @@ Result<void> QueuePair::create() {
   return {};
 }
 
-Result<void> QueuePair::create_pair() {
+Result<void> QueuePair::create_pair(std::size_t receives) {
   ibv_qp_init_attr attributes{};
   attributes.send_cq = completions_;
   attributes.recv_cq = completions_;
+  attributes.srq = share_.queue();
   attributes.qp_type = IBV_QPT_RC;
-  attributes.cap = {k_sends, k_receives, 1, 1, 0};
+  attributes.cap = {k_sends, static_cast<std::uint32_t>(share_ ? 0 : receives), 1, 1, 0};
   GRADRAIL_ASSIGN(pair_, make_pair(device_, attributes));
   inline_bytes_ = attributes.cap.max_inline_data;
   return {};
 }
 
 QueuePair::~QueuePair() {
+  if (pair_ != nullptr && share_) return_receives();
   if (pair_ != nullptr) calls_.destroy_qp(pair_);
   if (completions_ != nullptr) calls_.destroy_cq(completions_);
-  if (region_ != nullptr) calls_.dereg_mr(region_);
-  if (landing_ != nullptr) ::munmap(landing_, layout_.total_bytes());
 }
 
-void QueuePair::introduce(Introduction& self) const {
-  introduce_device(device_, self);
+// What this queue pair used up of the shared receives is posted again, for others.
+void QueuePair::return_receives() {
+  stop();
+  for (int count = 1; count > 0;) {
+    count = calls_.poll_cq(completions_, results_);
+    for (int i = 0; i < count; ++i) to_repost_ += results_[static_cast<std::size_t>(i)].wr_id == 0 ? 1 : 0;
+  }
+  for (; to_repost_ > 0; --to_repost_)
+    if (share_.post(receives_.back()) != 0) return;
+}
+
+PairIntroduction QueuePair::introduce() const {
+  auto self = introduce_device(device_);
+  self.rail = static_cast<std::uint8_t>(rail_);
   self.queue_pair = pair_->qp_num;
   self.packet_number = packet_number_;
-  self.landing = reinterpret_cast<std::uintptr_t>(landing_);
-  self.landing_key = region_->rkey;
-  self.ring_bytes = layout_.ring_bytes;
+  return self;
 }
 
-Result<void> QueuePair::connect(const Introduction& peer) {
+Result<void> QueuePair::connect(const PairIntroduction& peer) {
   return connect_pair(device_, pair_, {.packet_number = packet_number_}, peer);
 }
 
@@ -97,7 +106,7 @@ int QueuePair::write(const Write& write) {
 
 int QueuePair::repost() {
   to_repost_ = 0;
-  return calls_.post_recv(pair_, receives_.front());
+  return share_ ? share_.post(receives_.front()) : calls_.post_recv(pair_, receives_.front());
 }
 
 const ibv_wc& QueuePair::broken() {

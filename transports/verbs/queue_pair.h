@@ -1,12 +1,14 @@
-// One reliable queue pair with its completion queue and its landing area, from birth to death. Owned by an endpoint, on
-// its thread; uses a Device, which must outlive it. Counts send queue entries: a request has a number, from 1, and all
-// numbers up to acked() are done with. Completions are asked for where the caller wants one, and often enough that the
-// queue never fills with silent requests.
+// One reliable queue pair with its completion queue, from birth to death. Owned by an endpoint, on its thread; uses a
+// Device, which must outlive it, and where receives are shared, the device's SharedReceives, which must too. Counts
+// send queue entries: a request has a number, from 1, and all numbers up to acked() are done with. Completions are
+// asked for where the caller wants one, and often enough that the queue never fills with silent requests.
 #pragma once
 
 #include <memory>
 
 #include "transports/verbs/device.h"
+#include "transports/verbs/pair_states.h"
+#include "transports/verbs/shared_receives.h"
 #include "transports/verbs/wire.h"
 
 namespace gradrail::verbs {
@@ -15,20 +17,27 @@ class QueuePair {
  public:
   static constexpr std::size_t k_sends = 128;  // entries of the send queue
 
-  // Ready to be introduced, with all receives posted. Errors: exhausted, system.
-  [[nodiscard]] static Result<std::unique_ptr<QueuePair>> make(Device& device, std::size_t ring_bytes);
+  // Ready to be introduced, with so many receives posted (a multiple of k_repost_batch): its own, or from `shared`
+  // where that is not null. `rail`: the device's number among the transport's. Errors: exhausted, unsupported, system.
+  [[nodiscard]] static Result<std::unique_ptr<QueuePair>> make(Device& device, std::size_t rail, std::size_t receives,
+                                                               SharedReceives* shared);
   QueuePair(const QueuePair&) = delete;
   QueuePair& operator=(const QueuePair&) = delete;
   ~QueuePair();
 
-  // Fills in what belongs to the queue pair and its device.
-  void introduce(Introduction& self) const;
-  // Ready to send and receive. Errors: bad_usage (link layers that differ), system.
-  [[nodiscard]] Result<void> connect(const Introduction& peer);
+  [[nodiscard]] PairIntroduction introduce() const;
+  // Ready to send and receive. Errors: bad_usage (link layers or MTU that do not fit), system.
+  [[nodiscard]] Result<void> connect(const PairIntroduction& peer);
+  // The same by states that rdma_cm made.
+  [[nodiscard]] Result<void> connect(const PairIntroduction& peer, const PairStates& states) {
+    return connect_pair(device_, pair_, states, peer);
+  }
   // Nothing moves any more, and the peer cannot write here.
   void stop();
 
-  [[nodiscard]] std::byte* landing() const { return landing_; }
+  [[nodiscard]] std::size_t rail() const { return rail_; }
+  [[nodiscard]] std::uint32_t number() const { return pair_->qp_num; }
+  [[nodiscard]] bool shares_receives() const { return bool(share_); }
   [[nodiscard]] std::size_t inline_bytes() const { return inline_bytes_; }
   [[nodiscard]] std::size_t largest_write() const { return largest_write_; }
   [[nodiscard]] const ibv_qp* id() const { return pair_; }
@@ -62,7 +71,11 @@ class QueuePair {
       moved = true;
       for (int i = 0; i < count; ++i) {
         const ibv_wc& one = results_[static_cast<std::size_t>(i)];
-        if (one.status != IBV_WC_SUCCESS) return &one;
+        if (one.status != IBV_WC_SUCCESS) {
+          // The rest is of no use, but for what it took of shared receives.
+          for (int left = i; left < count; ++left) to_repost_ += results_[static_cast<std::size_t>(left)].wr_id == 0;
+          return &one;
+        }
         if (one.wr_id != 0) {
           acked_ = one.wr_id;
           continue;
@@ -75,17 +88,17 @@ class QueuePair {
   }
 
  private:
-  QueuePair(Device& device, std::size_t ring_bytes) : device_(device), calls_(device.calls()), layout_{ring_bytes} {}
-  [[nodiscard]] Result<void> create();
-  [[nodiscard]] Result<void> create_pair();
+  QueuePair(Device& device, std::size_t rail) : device_(device), calls_(device.calls()), rail_(rail) {}
+  [[nodiscard]] Result<void> create(std::size_t receives, SharedReceives* shared);
+  [[nodiscard]] Result<void> create_pair(std::size_t receives);
   [[nodiscard]] int repost();
+  void return_receives();
   const ibv_wc& broken();
 
   Device& device_;
   Calls& calls_;
-  Landing layout_;
-  std::byte* landing_ = nullptr;
-  ibv_mr* region_ = nullptr;
+  std::size_t rail_;
+  SharedReceives::Share share_;
   ibv_cq* completions_ = nullptr;
   ibv_qp* pair_ = nullptr;
   std::size_t inline_bytes_ = 0;

@@ -27,22 +27,39 @@ Result<void> VerbsEndpoint::post(const Recv& recv) {
 Result<void> VerbsEndpoint::recv(Slice destination) {
   if (failure_ || !destination.within(owner_)) [[unlikely]]
     return refuse(destination);
-  return post(Recv{destination.data(), destination.size,
-                   static_cast<const VerbsRegion*>(destination.region)->remote_key(rail_), false});
+  return post(Recv{destination.data(), destination.size, static_cast<const VerbsRegion*>(destination.region)});
 }
 
 Result<void> VerbsEndpoint::recv_in_place(std::size_t bytes) {
   if (failure_) [[unlikely]]
     return tl::unexpected<Error>(*failure_);
-  return post(Recv{nullptr, bytes, 0, true});
+  return post(Recv{nullptr, bytes, nullptr});
 }
 
 bool VerbsEndpoint::poll() {
   if (failure_) return false;
   bool moved = false;
-  const auto* broken = pair_->poll([this](std::uint32_t immediate) { on_arrival(immediate); }, moved);
-  if (broken != nullptr) broke(*broken);
+  if (const auto* broken = first().poll([this](std::uint32_t immediate) { on_arrival(immediate); }, moved))
+    broke(first(), *broken);
+  for (std::size_t i = 1; i < pairs_.size() && !failure_; ++i)
+    if (const auto* broken = pairs_[i]->poll([this, i](std::uint32_t immediate) { on_stripe(i, immediate); }, moved))
+      broke(*pairs_[i], *broken);
   return moved && !failure_;
+}
+
+void VerbsEndpoint::on_stripe(std::size_t pair, std::uint32_t immediate) {
+  Stripe& stripe = stripes_[pair];
+  if (note_of(immediate) != Note::placed || stripe.arrived - stripe.taken == window_)
+    return break_off(Code::malformed, fmt::format("{} sent what does not belong on queue pair {}", who_, pair));
+  ++stripe.arrived;
+}
+
+// Of the oldest message, which is of so many bytes; that of the first queue pair is taken for granted.
+bool VerbsEndpoint::stripes_arrived(std::size_t bytes) const {
+  const std::size_t stripes = stripes_of(bytes, pairs_.size());
+  for (std::size_t index = 1; index < stripes; ++index)
+    if (stripes_[index].arrived == stripes_[index].taken) return false;
+  return true;
 }
 
 void VerbsEndpoint::on_arrival(std::uint32_t immediate) {
@@ -51,7 +68,7 @@ void VerbsEndpoint::on_arrival(std::uint32_t immediate) {
     case Note::part:
     case Note::last_part:
     case Note::placed:
-      if (arrived_tail_ - arrived_head_ == k_parts)
+      if (arrived_tail_ - arrived_head_ == window_)
         return break_off(Code::malformed, fmt::format("{} sent more than it was allowed to", who_));
       arrived_[arrived_tail_++ % k_parts] = {note_of(immediate), value};
       return;
@@ -67,7 +84,7 @@ void VerbsEndpoint::on_arrival(std::uint32_t immediate) {
       return;
     case Note::question: {
       Question asked;
-      std::memcpy(&asked, pair_->landing() + Landing::question_at(), sizeof asked);
+      std::memcpy(&asked, landing_.data() + Landing::question_at(), sizeof asked);
       question_ = asked;
       return;
     }
@@ -94,7 +111,7 @@ void VerbsEndpoint::answer_question() {
 bool VerbsEndpoint::fits(const Arrived& part) {
   const Recv& recv = recvs_[recvs_done_ % k_depth];
   if (part.note == Note::placed) {
-    if (recv.size > eager_bytes_ && !recv.in_place && received_ == 0 && part.value == (recvs_done_ & k_value_mask))
+    if (recv.size > eager_bytes_ && !recv.in_place() && received_ == 0 && part.value == (recvs_done_ & k_value_mask))
       return true;
     break_off(Code::malformed, fmt::format("{} placed message {} where {} was due", who_, part.value, recvs_done_));
     return false;
@@ -115,16 +132,17 @@ bool VerbsEndpoint::receive() {
     const Arrived part = arrived_[arrived_head_ % k_parts];
     if (taken_ == 0 && !fits(part)) return moved;
     if (part.note == Note::placed) {
+      if (!stripes_arrived(recv.size)) break;
+      for (std::size_t index = stripes_of(recv.size, pairs_.size()); --index > 0;) ++stripes_[index].taken;
       give_back(0);
       ++recvs_done_;
       moved = true;
       continue;
     }
-    if (recv.in_place && recv.size > 0) break;  // the caller's
+    if (recv.in_place() && recv.size > 0) break;  // the caller's
     const auto extent = next_extent(ring_read_, part.value, ring_bytes_);
     const std::size_t now = std::min<std::size_t>(part.value - taken_, k_turn_bytes - turn);
-    if (now > 0)
-      std::memcpy(recv.data + received_, pair_->landing() + Landing::ring_at() + extent.offset + taken_, now);
+    if (now > 0) std::memcpy(recv.data + received_, landing_.data() + Landing::ring_at() + extent.offset + taken_, now);
     turn += now;
     moved = true;
     take(now);
@@ -158,11 +176,11 @@ void VerbsEndpoint::give_back(std::uint64_t ring_taken) {
 std::span<const std::byte> VerbsEndpoint::readable() {
   if (failure_ || recvs_done_ == recvs_posted_ || arrived_head_ == arrived_tail_) return {};
   const Recv& recv = recvs_[recvs_done_ % k_depth];
-  if (!recv.in_place || recv.size == 0) return {};
+  if (!recv.in_place() || recv.size == 0) return {};
   const Arrived part = arrived_[arrived_head_ % k_parts];
   if (taken_ == 0 && !fits(part)) return {};
   const auto extent = next_extent(ring_read_, part.value, ring_bytes_);
-  return {pair_->landing() + Landing::ring_at() + extent.offset + taken_, part.value - taken_};
+  return {landing_.data() + Landing::ring_at() + extent.offset + taken_, part.value - taken_};
 }
 
 void VerbsEndpoint::consume(std::size_t bytes) {

@@ -26,25 +26,25 @@ Result<void> VerbsEndpoint::send(Slice source) {
     if (sends_posted_ - sends_done_ == k_depth)
       return fail(Code::exhausted, fmt::format("{} sends to {} are outstanding already", k_depth, who_), peer());
   }
-  sends_[sends_posted_++ % k_depth] = {source.data(), source.size,
-                                       static_cast<const VerbsRegion*>(source.region)->local_key(rail_), 0};
+  sends_[sends_posted_++ % k_depth] = {source.data(), source.size, static_cast<const VerbsRegion*>(source.region)};
   if (sends_issued_ + 1 == sends_posted_) transmit();
   if (sends_done_ < sends_issued_) settle();
   return {};
 }
 
 // True if the write was posted. What the device refuses ends the pipe.
-bool VerbsEndpoint::post(const QueuePair::Write& write) {
-  const int error = pair_->write(write);
+bool VerbsEndpoint::post(QueuePair& pair, const QueuePair::Write& write) {
+  const int error = pair.write(write);
   if (error == 0) return true;
   break_off(Code::system,
-            fmt::format("{}, from {}: posting a write failed: {}", who_, device().where(), std::strerror(error)));
+            fmt::format("{}, from {}: posting a write failed: {}", who_, pair.device().where(), std::strerror(error)));
   return false;
 }
 
 bool VerbsEndpoint::transmit() {
   bool moved = false;
-  while (sends_issued_ < sends_posted_ && !failure_ && pair_->room() > 0 && parts_sent_ - parts_credit_ < k_parts) {
+  while (sends_issued_ < sends_posted_ && !failure_ && first().room() > 0 &&
+         parts_sent_ - parts_credit_ < other_.window) {
     Send& send = sends_[sends_issued_ % k_depth];
     bool issued = false;
     if (send.size <= eager_bytes_) {
@@ -73,20 +73,21 @@ bool VerbsEndpoint::transmit_part(Send& send) {
   const std::size_t now = std::min(left, part_bytes_);
   const auto extent = next_extent(ring_sent_, now, other_.ring_bytes);
   if (ring_sent_ + extent.taken - ring_credit_ > other_.ring_bytes) return false;
-  const bool in_line = send.size <= pair_->inline_bytes();
+  QueuePair& pair = first();
+  const bool in_line = send.size <= pair.inline_bytes();
   const bool last = now == left;
-  if (!post({.from = send.data + issued_bytes_,
-             .bytes = now,
-             .local_key = send.key,
-             .to = other_.landing + Landing::ring_at() + extent.offset,
-             .remote_key = other_.landing_key,
-             .immediate = immediate(last ? Note::last_part : Note::part, now),
-             .complete = last && !in_line}))
+  if (!post(pair, {.from = send.data + issued_bytes_,
+                   .bytes = now,
+                   .local_key = send.region->local_key(pair.rail()),
+                   .to = other_.landing + Landing::ring_at() + extent.offset,
+                   .remote_key = other_.landing_key,
+                   .immediate = immediate(last ? Note::last_part : Note::part, now),
+                   .complete = last && !in_line}))
     return false;
   ring_sent_ += extent.taken;
   ++parts_sent_;
   issued_bytes_ += now;
-  if (!in_line) send.last_write = pair_->posted();
+  if (!in_line) send.last_write = pair.posted();
   traffic_[static_cast<std::size_t>(in_line ? Path::in_line : Path::one_copy)] += now;
   if (!last) return true;
   issued_bytes_ = 0;
@@ -95,75 +96,103 @@ bool VerbsEndpoint::transmit_part(Send& send) {
   return true;
 }
 
-// Writes straight to where the receiver wants the message, in as many writes as the device needs; the last one tells.
+// Writes straight to where the receiver wants the message: a stripe over each queue pair, in as many writes as the
+// device needs; the last one of each tells.
 bool VerbsEndpoint::place(Send& send, const Advert& advert) {
-  while (issued_bytes_ < send.size) {
-    if (pair_->room() == 0) return false;
-    const std::size_t left = send.size - issued_bytes_;
-    const std::size_t now = std::min(left, pair_->largest_write());
-    const bool last = now == left;
-    QueuePair::Write write{.from = send.data + issued_bytes_,
-                           .bytes = now,
-                           .local_key = send.key,
-                           .to = advert.address + issued_bytes_,
-                           .remote_key = advert.key,
-                           .complete = last};
-    if (last) write.immediate = immediate(Note::placed, sends_issued_);
-    if (!post(write)) return false;
-    issued_bytes_ += now;
-    traffic_[static_cast<std::size_t>(Path::zero_copy)] += now;
+  const std::size_t stripes = stripes_of(send.size, pairs_.size());
+  bool whole = true;
+  for (std::size_t index = 0; index < stripes && !failure_; ++index)
+    whole &= place_stripe(send, advert, index, stripes);
+  if (!whole || failure_) return false;
+  for (std::size_t index = 0; index < stripes; ++index) {
+    stripes_[index].placed_bytes = 0;
+    stripes_[index].last_write[sends_issued_ % k_depth] = pairs_[index]->posted();
   }
   ++parts_sent_;
-  send.last_write = pair_->posted();
-  issued_bytes_ = 0;
+  send.last_write = first().posted();
+  send.stripes = stripes;
+  traffic_[static_cast<std::size_t>(Path::zero_copy)] += send.size;
   patience_ = 0;
   ++sends_issued_;
   return true;
 }
 
+// True once the stripe is posted whole.
+bool VerbsEndpoint::place_stripe(const Send& send, const Advert& advert, std::size_t index, std::size_t stripes) {
+  QueuePair& pair = *pairs_[index];
+  std::size_t& placed = stripes_[index].placed_bytes;
+  const std::size_t begin = stripe_at(send.size, stripes, index);
+  const std::size_t size = stripe_at(send.size, stripes, index + 1) - begin;
+  while (placed < size) {
+    if (pair.room() == 0) return false;
+    const std::size_t now = std::min(size - placed, pair.largest_write());
+    const bool last = placed + now == size;
+    QueuePair::Write write{.from = send.data + begin + placed,
+                           .bytes = now,
+                           .local_key = send.region->local_key(pair.rail()),
+                           .to = advert.address + begin + placed,
+                           .remote_key = advert.keys[other_.pairs[index].rail],
+                           .complete = last};
+    if (last) write.immediate = immediate(Note::placed, sends_issued_);
+    if (!post(pair, write)) return false;
+    placed += now;
+  }
+  return true;
+}
+
 void VerbsEndpoint::ask(const Send& send) {
-  if (asked_for_ == sends_issued_ + 1 || pair_->room() == 0) return;
+  if (asked_for_ == sends_issued_ + 1 || first().room() == 0) return;
   notes_->question = {sends_issued_ + 1, send.size};
-  if (post({.from = &notes_->question,
-            .bytes = sizeof(Question),
-            .local_key = notes_region_ != nullptr ? notes_region_->lkey : 0,
-            .to = other_.landing + Landing::question_at(),
-            .remote_key = other_.landing_key,
-            .immediate = immediate(Note::question, sends_issued_)}))
+  if (post(first(), {.from = &notes_->question,
+                     .bytes = sizeof(Question),
+                     .local_key = notes_region_ ? notes_region_->lkey : 0,
+                     .to = other_.landing + Landing::question_at(),
+                     .remote_key = other_.landing_key,
+                     .immediate = immediate(Note::question, sends_issued_)}))
     asked_for_ = sends_issued_ + 1;
+}
+
+bool VerbsEndpoint::acknowledged(const Send& send) const {
+  if (send.last_write > first().acked()) return false;
+  for (std::size_t index = 1; index < send.stripes; ++index)
+    if (stripes_[index].last_write[sends_done_ % k_depth] > pairs_[index]->acked()) return false;
+  return true;
 }
 
 bool VerbsEndpoint::settle() {
   const auto before = sends_done_;
-  while (sends_done_ < sends_issued_ && sends_[sends_done_ % k_depth].last_write <= pair_->acked()) ++sends_done_;
+  while (sends_done_ < sends_issued_ && acknowledged(sends_[sends_done_ % k_depth])) ++sends_done_;
   return sends_done_ != before;
 }
 
 bool VerbsEndpoint::send_notes() {
-  const auto before = pair_->posted();
+  const auto before = first().posted();
   while (adverts_sent_ < recvs_posted_ && !failure_ && send_advert(adverts_sent_)) ++adverts_sent_;
-  if (!failure_ && owes_credit() && pair_->room() > 0 &&
-      post({.to = other_.landing,
-            .remote_key = other_.landing_key,
-            .immediate = immediate(Note::credit, credit_value(parts_owed_, ring_owed_))})) {
+  if (!failure_ && owes_credit() && first().room() > 0 &&
+      post(first(), {.to = other_.landing,
+                     .remote_key = other_.landing_key,
+                     .immediate = immediate(Note::credit, credit_value(parts_owed_, ring_owed_))})) {
     parts_owed_ = 0;
     ring_owed_ = 0;
   }
-  return pair_->posted() != before;
+  return first().posted() != before;
 }
 
 bool VerbsEndpoint::send_advert(std::uint64_t number) {
   const Recv& recv = recvs_[number % k_depth];
   if (recv.size <= eager_bytes_) return true;
-  if (pair_->room() == 0) return false;
+  if (first().room() == 0 || number - recvs_done_ >= other_.window) return false;
+  const std::size_t rails = other_.rails;  // as many as on this side
   Advert& advert = notes_->adverts[number % k_depth];
-  advert = {number + 1, recv.size, reinterpret_cast<std::uintptr_t>(recv.data), recv.key, recv.in_place ? 1U : 0U};
-  return post({.from = &advert,
-               .bytes = sizeof advert,
-               .local_key = notes_region_ != nullptr ? notes_region_->lkey : 0,
-               .to = other_.landing + Landing::advert_at(number),
-               .remote_key = other_.landing_key,
-               .immediate = immediate(Note::advert, number)});
+  advert = {number + 1, recv.size, reinterpret_cast<std::uintptr_t>(recv.data), recv.in_place() ? 1U : 0U, {}};
+  for (std::size_t rail = 0; rail < rails && !recv.in_place(); ++rail)
+    advert.keys[rail] = recv.region->remote_key(rail);
+  return post(first(), {.from = &advert,
+                        .bytes = advert_bytes(rails),
+                        .local_key = notes_region_ ? notes_region_->lkey : 0,
+                        .to = other_.landing + Landing::advert_at(number),
+                        .remote_key = other_.landing_key,
+                        .immediate = immediate(Note::advert, number)});
 }
 
 }  // namespace gradrail::verbs

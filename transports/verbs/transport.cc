@@ -22,8 +22,10 @@ constexpr int k_events = 64;
 
 }  // namespace
 
-VerbsTransport::VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll)
+VerbsTransport::VerbsTransport(const Settings& settings, Options options, std::vector<std::unique_ptr<Device>> devices,
+                               Fd epoll)
     : settings_(settings),
+      options_(std::move(options)),
       devices_(std::move(devices)),
       registrations_(devices_, static_cast<std::size_t>(devices_.front()->options().cache_mib) << 20),
       epoll_(std::move(epoll)),
@@ -31,10 +33,10 @@ VerbsTransport::VerbsTransport(const Settings& settings, std::vector<std::unique
       eager_bytes_(std::min(settings.slot_bytes, k_most_eager_bytes)) {}
 
 Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings) {
-  return make(settings, library_calls());
+  return make(settings, library_calls(), library_cm_calls());
 }
 
-Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings, Calls& calls) {
+Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings, Calls& calls, CmCalls* cm_calls) {
   const char* const variable = std::getenv("GRADRAIL_VERBS");
   GRADRAIL_ASSIGN(const auto options,
                   parse_options(!settings.verbs.empty() || variable == nullptr ? settings.verbs : variable));
@@ -44,6 +46,10 @@ Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings
                 fmt::format("{} slots of {} bytes are not possible with verbs; at least {}, of a multiple of {} bytes, "
                             "and {} MiB in all are",
                             settings.slots, settings.slot_bytes, k_least_slots, k_grain, k_most_ring_bytes >> 20));
+  if (options.by_cm && cm_calls == nullptr)
+    return fail(Code::unavailable,
+                "verbs connect=cm: built without librdmacm; install librdmacm-dev and build again, or "
+                "leave it out");
   GRADRAIL_ASSIGN(auto devices, Device::open_all(calls, options, settings.rank, settings.listen_host));
   Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return fail_errno("making an epoll set", errno);
@@ -56,7 +62,20 @@ Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings
       if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
         return fail_errno("watching the device's events", errno);
     }
-  return std::unique_ptr<Transport>(new VerbsTransport(settings, std::move(devices), std::move(epoll)));
+  std::unique_ptr<VerbsTransport> made(new VerbsTransport(settings, options, std::move(devices), std::move(epoll)));
+  for (const auto& device : made->devices_) {
+    if (options.srq == 0) break;
+    GRADRAIL_ASSIGN(auto shared, SharedReceives::make(*device));
+    made->shared_.push_back(std::move(shared));
+  }
+  if (!options.by_cm) return made;
+  GRADRAIL_ASSIGN(made->cm_, CmPort::make(*cm_calls, settings.secret, made->devices_, settings.listen_host));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = made->cm_.get();
+  if (::epoll_ctl(made->epoll_.get(), EPOLL_CTL_ADD, made->cm_->fd(), &event) != 0)
+    return fail_errno("watching rdma_cm's events", errno);
+  return made;
 }
 
 VerbsTransport::~VerbsTransport() { GRADRAIL_CHECK(endpoints_.empty()); }
@@ -69,7 +88,11 @@ const Traits& VerbsTransport::traits() const {
 std::string VerbsTransport::describe() const {
   std::string out;
   for (const auto& device : devices_) out += fmt::format("{}{}", out.empty() ? "" : " | ", device->describe());
-  if (devices_.size() > 1) out += fmt::format(" ({} rails; lanes take turns)", devices_.size());
+  if (devices_.size() > 1) out += fmt::format(" ({} rails)", devices_.size());
+  if (const auto pairs = devices_.size() * static_cast<std::size_t>(options_.pairs); pairs > 1)
+    out += fmt::format("; long messages striped over {} queue pairs", pairs);
+  if (cm_ != nullptr) out += "; connected by rdma_cm";
+  if (options_.srq != 0) out += "; shared receive queues";
   return out;
 }
 
@@ -128,6 +151,8 @@ void VerbsTransport::ask(Seconds at_most) {
     if (of != devices_.end()) {
       if (who == of->get()) take_events(**of);
       if (who == (*of)->channel()) (*of)->calls().take_notifications((*of)->channel());
+    } else if (who == cm_.get()) {
+      cm_->take_events();
     } else if (who == this) {
       // Somebody knocks while traffic flows. What fails here fails again, and is told, in connect().
       if (auto taken = introductions_.take_early(); !taken) continue;
@@ -161,11 +186,11 @@ void VerbsTransport::take_events(Device& device) {
         break;
       case Reach::pair:
         for (auto* endpoint : endpoints_)
-          if (endpoint->queue_pair() == event.element.qp) endpoint->on_event(event.event_type);
+          if (endpoint->has(event.element.qp)) endpoint->on_event(event.event_type, device);
         break;
       case Reach::device:
         for (auto* endpoint : endpoints_)
-          if (&endpoint->device() == &device) endpoint->on_event(event.event_type);
+          if (endpoint->uses(device)) endpoint->on_event(event.event_type, device);
         break;
     }
   }

@@ -2,9 +2,10 @@
 // thread.
 //
 // Two ranks introduce their queue pairs to each other over a socket that stays open as the pipe's side channel
-// (transports/introductions.h). Each transport uses one device, or several as rails that its pipes take in turn, by
-// their lanes; options.h and device.h choose them. Completions are found by polling; a wait that may sleep asks the
-// device to be woken by the next one.
+// (transports/introductions.h), and connect them by what they heard, or by rdma_cm (cm.h). Each transport uses one
+// device, or several as rails: a pipe begins with the rail of its lane's turn, and its long messages are striped over
+// all. options.h and device.h choose them. Completions are found by polling; a wait that may sleep asks the device to
+// be woken by the next one.
 #pragma once
 
 #include <memory>
@@ -22,8 +23,10 @@ class VerbsTransport final : public Transport {
  public:
   // Errors: those of Device::open, bad_usage (settings), system.
   [[nodiscard]] static Result<std::unique_ptr<Transport>> make(const Settings& settings);
-  // The same over other calls than libibverbs', which must outlive the transport; tests use it.
-  [[nodiscard]] static Result<std::unique_ptr<Transport>> make(const Settings& settings, Calls& calls);
+  // The same over other calls than libibverbs' and librdmacm's (null: there is none), which must outlive the transport;
+  // tests use it.
+  [[nodiscard]] static Result<std::unique_ptr<Transport>> make(const Settings& settings, Calls& calls,
+                                                               CmCalls* cm_calls = nullptr);
   ~VerbsTransport() override;
 
   [[nodiscard]] const Traits& traits() const override;
@@ -47,14 +50,20 @@ class VerbsTransport final : public Transport {
  private:
   struct Opening;
 
-  VerbsTransport(const Settings& settings, std::vector<std::unique_ptr<Device>> devices, Fd epoll);
+  VerbsTransport(const Settings& settings, Options options, std::vector<std::unique_ptr<Device>> devices, Fd epoll);
+  [[nodiscard]] SharedReceives* shared_receives(std::size_t rail) {
+    return shared_.empty() ? nullptr : shared_[rail].get();
+  }
   void take_events(Device& device);
   void ask(Seconds at_most);
   void look_around();
 
   Settings settings_;
-  std::vector<std::unique_ptr<Device>> devices_;  // the rails
-  Registrations registrations_;                   // goes before the devices
+  Options options_;
+  std::vector<std::unique_ptr<Device>> devices_;         // the rails
+  std::vector<std::unique_ptr<SharedReceives>> shared_;  // one for each, if at all
+  std::unique_ptr<CmPort> cm_;                           // null: not by rdma_cm
+  Registrations registrations_;                          // goes before the devices
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;

@@ -1,16 +1,22 @@
 // What two ends of a pipe say to each other: this page is the protocol.
 //
 // Each side owns one registered landing area that the other writes to: adverts, one question, and a ring of bytes. All
-// travels as RDMA writes on one reliable queue pair; the last write of anything carries 32 bits of immediate data,
-// which consumes one posted receive of the other side and tells it what has arrived. RC keeps the order, so messages
-// need no numbers, and a written byte is there once the completion of a later immediate is.
+// travels as RDMA writes on reliable queue pairs; the last write of anything carries 32 bits of immediate data, which
+// consumes one posted receive of the other side and tells it what has arrived. RC keeps the order, so messages need no
+// numbers, and a written byte is there once the completion of a later immediate is.
+//
+// A pipe has one queue pair or more. The first carries everything but the further stripes of long placed messages:
+// stripe i of those goes over queue pair i, and its last write tells the message's number there. Both sides know into
+// how many stripes a size is cut. A striped message has arrived once each of its stripes has; on each queue pair they
+// come in the order of the messages.
 //
 // Sender -> receiver
 //   part      bytes of the oldest message lie in the ring; `last` if they end it. Messages up to eager_bytes go this
 //   way
 //             at once, longer ones whose receiver reads in place once they are asked for.
-//   placed    the whole message has been written to the place that its advert named.
-//   question  "my oldest message has so many bytes, what did you ask for?": sent when an advert names another size, or
+//   placed    the whole message, or this queue pair's stripe of it, has been written to the place that its advert
+//   named. question  "my oldest message has so many bytes, what did you ask for?": sent when an advert names another
+//   size, or
 //             none has come for a while; the receiver compares, and ends the pipe if they differ.
 // Receiver -> sender
 //   advert    where message n goes, sent when a receive of more than eager_bytes is posted.
@@ -18,15 +24,19 @@
 //
 // The ring: a part starts at a multiple of k_grain and never wraps; one that would, starts at 0. Both sides count the
 // same way: `taken` is what a part uses up, with the gap before it.
-// Posted receives: of k_parts parts and placed messages, k_depth adverts (advert n + k_depth is sent only after message
-// n has come, thus after advert n was read), and a few credits and questions; so the receive queue never runs empty.
+// Posted receives: of the window's parts and placed messages, as many adverts (advert n + window is sent only after
+// message n has come, thus after advert n was read), and a few credits and questions; so the receive queue never runs
+// empty. Each side grants a window to the other; it is smaller where a device's queue pairs share their receives.
 #pragma once
 
 #include <arpa/inet.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "transports/base/bytes.h"
 
@@ -34,12 +44,31 @@ namespace gradrail::verbs {
 
 inline constexpr std::size_t k_grain = 64;
 inline constexpr std::size_t k_depth = 64;         // messages outstanding each way
-inline constexpr std::size_t k_parts = 64;         // parts and placed messages sent and not yet given back
+inline constexpr std::size_t k_parts = 64;         // parts and placed messages sent and not yet given back, at most
+inline constexpr std::size_t k_shared_parts = 16;  // the same where receives are shared
 inline constexpr std::size_t k_credit_notes = 16;  // never more are under way: one for each quarter of parts or ring
 inline constexpr std::size_t k_repost_batch = 16;  // receives are posted again so many at a time
-inline constexpr std::size_t k_receives = k_parts + k_depth + k_credit_notes + 16 + k_repost_batch;
-static_assert(k_receives % k_repost_batch == 0);
+// Of a pipe's first queue pair, and of each further one, for a window of so many parts.
+[[nodiscard]] constexpr std::size_t first_receives(std::size_t window) {
+  return 2 * window + k_credit_notes + 16 + k_repost_batch;
+}
+[[nodiscard]] constexpr std::size_t further_receives(std::size_t window) { return window + k_repost_batch; }
+static_assert(first_receives(k_parts) % k_repost_batch == 0 && first_receives(k_shared_parts) % k_repost_batch == 0);
+static_assert(further_receives(k_parts) % k_repost_batch == 0 && k_shared_parts % k_repost_batch == 0);
 inline constexpr std::size_t k_most_eager_bytes = 8 << 10;
+
+inline constexpr std::size_t k_most_rails = 8;
+inline constexpr std::size_t k_most_pairs = 16;  // of one pipe, over all its rails
+// No stripe is shorter; splitting less gains nothing over the notes that it costs.
+inline constexpr std::size_t k_least_stripe_bytes = 32 << 10;
+inline constexpr std::size_t k_stripe_grain = 4096;
+[[nodiscard]] constexpr std::size_t stripes_of(std::size_t bytes, std::size_t pairs) {
+  return pairs == 1 || bytes < 2 * k_least_stripe_bytes ? 1 : std::min(pairs, bytes / k_least_stripe_bytes);
+}
+// Where stripe `index` of `stripes` begins; that of index `stripes` is the end.
+[[nodiscard]] constexpr std::size_t stripe_at(std::size_t bytes, std::size_t stripes, std::size_t index) {
+  return index == stripes ? bytes : bytes / stripes * index / k_stripe_grain * k_stripe_grain;
+}
 
 enum class Note : std::uint8_t { part, last_part, placed, advert, credit, question };
 
@@ -70,10 +99,13 @@ struct Advert {
   std::uint64_t number = 0;  // of the message, plus 1
   std::uint64_t bytes = 0;
   std::uint64_t address = 0;
-  std::uint32_t key = 0;
-  std::uint32_t in_place = 0;  // 1: through the ring
+  std::uint32_t in_place = 0;                      // 1: through the ring
+  std::array<std::uint32_t, k_most_rails> keys{};  // one for each rail of the receiver; more do not travel
 };
-static_assert(sizeof(Advert) == 32);
+static_assert(sizeof(Advert) == 64);
+[[nodiscard]] constexpr std::size_t advert_bytes(std::size_t rails) {
+  return offsetof(Advert, keys) + rails * sizeof(std::uint32_t);
+}
 
 struct Question {
   std::uint64_t number = 0;
@@ -88,7 +120,7 @@ struct Landing {
     return number % k_depth * sizeof(Advert);
   }
   [[nodiscard]] static constexpr std::size_t question_at() { return k_depth * sizeof(Advert); }
-  [[nodiscard]] static constexpr std::size_t ring_at() { return 4096; }
+  [[nodiscard]] static constexpr std::size_t ring_at() { return 8192; }
   [[nodiscard]] constexpr std::size_t total_bytes() const { return ring_at() + ring_bytes; }
 };
 static_assert(Landing::question_at() + sizeof(Question) <= Landing::ring_at());
@@ -106,11 +138,8 @@ struct Extent {
 }
 
 // How one end introduces itself over the side channel.
-struct Introduction {
-  static constexpr std::uint32_t k_version = 1;
-  std::uint32_t version = k_version;
-  std::int32_t rank = 0;
-  std::int32_t lane = 0;
+struct PairIntroduction {
+  std::uint8_t rail = 0;
   std::uint8_t ethernet = 0;  // link layer
   std::uint8_t global = 0;    // gid is to be used
   std::uint8_t mtu = 0;       // ibv_mtu
@@ -118,38 +147,28 @@ struct Introduction {
   std::uint32_t queue_pair = 0;
   std::uint32_t packet_number = 0;
   std::uint64_t gid_high = 0, gid_low = 0;
-  std::uint64_t landing = 0;  // address and key of the landing area
+  std::array<std::uint64_t, 2> cm_address{};  // where rdma_cm finds its device: an IPv6 address or a mapped IPv4 one
+  std::uint16_t cm_port = 0;                  // 0: not by rdma_cm
+};
+
+struct Introduction {
+  static constexpr std::uint32_t k_version = 2;
+  std::uint32_t version = k_version;
+  std::int32_t rank = 0;
+  std::int32_t lane = 0;
+  std::uint32_t rails = 1;         // both sides have as many
+  std::uint32_t window = k_parts;  // granted to the other side
+  std::uint64_t landing = 0;       // address and key of the landing area
   std::uint32_t landing_key = 0;
+  std::array<std::uint64_t, 2> fresh{};  // a random number, which rdma_cm's proofs are about
   std::uint64_t ring_bytes = 0;
   std::uint64_t eager_bytes = 0;
   std::uint64_t part_bytes = 0;
+  std::vector<PairIntroduction> pairs;
 
-  static constexpr std::size_t k_most_bytes = 128;
+  static constexpr std::size_t k_most_bytes = 1024;
   [[nodiscard]] Bytes pack() const;
   [[nodiscard]] static std::optional<Introduction> parse(std::span<const std::byte> bytes);
-
- private:
-  template <class Self, class Visit>
-  static void each(Self& self, const Visit& visit) {
-    visit(self.version), visit(self.rank), visit(self.lane), visit(self.ethernet), visit(self.global), visit(self.mtu);
-    visit(self.lid), visit(self.queue_pair), visit(self.packet_number), visit(self.gid_high), visit(self.gid_low);
-    visit(self.landing), visit(self.landing_key), visit(self.ring_bytes), visit(self.eager_bytes);
-    visit(self.part_bytes);
-  }
 };
-
-inline Bytes Introduction::pack() const {
-  ByteWriter out;
-  each(*this, [&](const auto& field) { out.put(field); });
-  return std::move(out).take();
-}
-
-inline std::optional<Introduction> Introduction::parse(std::span<const std::byte> bytes) {
-  ByteReader in(bytes);
-  Introduction parsed;
-  each(parsed, [&](auto& field) { field = in.get<std::remove_reference_t<decltype(field)>>(); });
-  if (!in.ok() || in.left() > 0) return std::nullopt;
-  return parsed;
-}
 
 }  // namespace gradrail::verbs
