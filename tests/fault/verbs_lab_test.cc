@@ -9,8 +9,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <thread>
@@ -221,6 +223,83 @@ TEST_F(VerbsLab, RetriesThatRunOutAreReportedWithTheirCause) {
                                     HasSubstr("no packet was acknowledged in 7 tries"), HasSubstr("retry exceeded")));
   EXPECT_LT(took, Seconds(10)) << "long before the deadline of " << soon().left().count() << " s";
   EXPECT_FALSE(other.here->pipe->send(other.here->memory(8)));
+}
+
+// Rank 0 has rxe1 and rxe2, rank 1 the others.
+TEST_F(VerbsLab, LongMessagesUseAllRailsAndShortOnesTheFirst) {
+  constexpr std::size_t k_bytes = 1 << 20;
+  OtherProcess other(
+      [](Rank& rank) {
+        EXPECT_TRUE(rank.exchange(k_bytes, 2));
+        EXPECT_TRUE(rank.exchange(5000, 5));
+      },
+      "rails=2," + k_patient);
+  const auto packets = [] {
+    return std::array{counter(1, "sent_pkts"), counter(2, "sent_pkts"), counter(3, "rcvd_pkts"),
+                      counter(4, "rcvd_pkts")};
+  };
+  auto before = packets();
+  ASSERT_TRUE(other.here->exchange(k_bytes, 2));
+  auto after = packets();
+  for (std::size_t i = 0; i < after.size(); ++i) EXPECT_GE(after[i] - before[i], k_bytes / 4096) << i;
+  before = after;
+  ASSERT_TRUE(other.here->exchange(5000, 5));
+  after = packets();
+  EXPECT_GE(after[0] - before[0], 10U);
+  EXPECT_LE(after[1] - before[1], 5U) << "short messages take the first rail alone";
+}
+
+TEST_F(VerbsLab, ARailThatFailsEndsThePipeAndIsNamed) {
+  constexpr std::size_t k_bytes = 300'000;
+  OtherProcess other(
+      [](Rank& rank) {
+        rank.exchange(k_bytes, 2);
+        if (rank.pipe->recv(rank.memory(k_bytes))) sleep_long();
+      },
+      "rails=2," + k_impatient);
+  ASSERT_TRUE(other.here->exchange(k_bytes, 2));
+  shell("tc qdisc replace dev v2 root netem loss 100%");
+  ASSERT_TRUE(other.here->pipe->send(other.here->memory(k_bytes)));
+  other.here->until_failure();
+  shell("tc qdisc del dev v2 root");
+  const Error* error = other.here->pipe->failure();
+  ASSERT_NE(error, nullptr);
+  EXPECT_THAT(error->message,
+              AllOf(HasSubstr("rank 1 on host-b"), HasSubstr("rxe2 port 1"), HasSubstr("no packet was acknowledged")));
+}
+
+TEST_F(VerbsLab, RanksThatRdmaCmConnectedNoticeAKilledOne) {
+  OtherProcess other(
+      [](Rank& rank) {
+        rank.exchange(100'000, 3);
+        sleep_long();
+      },
+      "connect=cm,srq=1," + k_patient);
+  ASSERT_TRUE(other.here->exchange(100'000, 3));
+  ASSERT_TRUE(other.here->pipe->recv(other.here->memory(8)));
+  other.signal(SIGKILL);
+  other.here->until_failure();
+  const Error* error = other.here->pipe->failure();
+  ASSERT_NE(error, nullptr);
+  EXPECT_EQ(error->code, Code::peer_gone);
+  EXPECT_THAT(error->message, HasSubstr("rank 1 on host-b is gone"));
+}
+
+TEST_F(VerbsLab, AnIwarpDeviceIsRefusedWithWhatItLacks) {
+  if (!std::filesystem::exists("/sys/class/infiniband/siw1"))
+    GTEST_SKIP() << "no iWARP device here; scripts/soft-roce --siw has some";
+  Settings settings;
+  settings.ranks = 2;
+  settings.verbs = "device=siw1";
+  const auto refused = make_transport("verbs", settings);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::unavailable);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("siw1 is an iWARP device: it has no RDMA write with immediate"),
+                                             HasSubstr("use --transport tcp")));
+  settings.verbs = "";
+  const auto another = make_transport("verbs", settings);
+  ASSERT_TRUE(another) << another.error().message;
+  EXPECT_THAT((*another)->describe(), HasSubstr("rxe")) << "it is passed over where others are";
 }
 
 // Four ranks on four devices, and all of the collectives' ways, while packets are lost.
