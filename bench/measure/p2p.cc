@@ -26,6 +26,7 @@ constexpr std::int64_t k_trial_messages = 16;
 constexpr std::int64_t k_least_round_trips = 10;
 constexpr std::int64_t k_most_round_trips = 5000;  // a round: samples are gathered
 constexpr std::int64_t k_most_messages = 1'000'000;
+constexpr int k_ping_depth = 3;  // entries of a ping-pong's send queue
 constexpr double k_slower = 20;  // than in the trial, and still waited for
 
 struct PairOfRanks {
@@ -195,7 +196,7 @@ class P2p {
     crowded_ = std::ssize(cores) < std::min<std::ptrdiff_t>(here, 2);
     for (std::size_t t = 0; t < transports_.size(); ++t)
       for (const auto& operation : options_.operations) ways_.push_back({t, operation});
-    ends_.resize(ways_.size());
+    ends_.resize(2 * ways_.size());
     return listener_ != nullptr ? listener_->begin(described) : Result<void>();
   }
 
@@ -300,11 +301,14 @@ class P2p {
     return at == cells.end() ? nullptr : &*at;
   }
 
-  // This rank's end, connected if it was not yet; null if the rank is not of the pair.
-  Result<PairEnd*> end_of(const PairOfRanks& pair, std::size_t w) {
+  // This rank's end, connected if it was not yet; null if the rank is not of the pair. A ping-pong of operations has
+  // queues of its own, as in perftest: short ones stay in cache.
+  Result<PairEnd*> end_of(const PairOfRanks& pair, std::size_t w, P2pTest test) {
     const int self = bootstrap_.rank();
     if (self != pair.from && self != pair.to) return nullptr;
-    if (!ends_[w]) {
+    const bool pings = ways_[w].operation && test == P2pTest::latency;
+    auto& end = ends_[2 * w + (pings ? 1 : 0)];
+    if (!end) {
       const int other = self == pair.from ? pair.to : pair.from;
       const Way& way = ways_[w];
       Transport& transport = *transports_[way.transport];
@@ -313,21 +317,22 @@ class P2p {
       peer.host = bootstrap_.members()[static_cast<std::size_t>(other)].host;
       peer.address = addresses_[static_cast<std::size_t>(other)][way.transport];
       if (way.operation) {
-        const BareOptions wish{*way.operation, options_.lanes, depth_of(way), most_bytes()};
+        BareOptions wish{*way.operation, options_.lanes, depth_of(way), most_bytes()};
+        if (pings) wish.queue_pairs = 1, wish.depth = k_ping_depth;
         GRADRAIL_ASSIGN(auto bare, transport.open_bare(peer, wish, patience(0)));
-        ends_[w] = std::make_unique<BareEnd>(std::move(bare), *way.operation, peer, self == pair.from, crowded_);
+        end = std::make_unique<BareEnd>(std::move(bare), *way.operation, peer, self == pair.from, crowded_);
       } else {
         GRADRAIL_ASSIGN(Pair made, Pair::open(transport, peer, self == pair.from,
                                               {options_.lanes, most_bytes(), options_.buffers, crowded_}, patience(0)));
-        ends_[w] = std::make_unique<Pair>(std::move(made));
+        end = std::make_unique<Pair>(std::move(made));
       }
     }
-    return ends_[w].get();
+    return end.get();
   }
 
   // Checks, warms up, and estimates how many fit into the time.
   Result<Trial> try_out(P2pTest test, std::int64_t bytes, const PairOfRanks& pair, std::size_t w) {
-    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w));
+    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w, test));
     Trial trial;
     const std::uint64_t seed = ++checks_ << 32;
     if (end != nullptr) {
@@ -376,7 +381,7 @@ class P2p {
                           Cell* cell) {
     const double estimate = trial.estimate_us * static_cast<double>(trial.iterations);
     Bytes mine;
-    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w));
+    GRADRAIL_ASSIGN(PairEnd* const end, end_of(pair, w, test));
     if (end != nullptr) {
       const Traffic before = end->traffic();
       GRADRAIL_ASSIGN(
@@ -424,7 +429,7 @@ class P2p {
   std::vector<std::unique_ptr<Transport>> transports_;
   std::vector<std::vector<Address>> addresses_;  // by rank and transport
   std::vector<Way> ways_;
-  std::vector<std::unique_ptr<PairEnd>> ends_;  // by way: to the rank that is measured with
+  std::vector<std::unique_ptr<PairEnd>> ends_;  // two a way: to the rank that is measured with
 };
 
 }  // namespace

@@ -19,9 +19,8 @@ namespace gradrail::verbs {
 namespace {
 
 constexpr std::size_t k_buffer_grain = 4096;
-constexpr std::size_t k_least_receives = 512;  // as perftest has
-constexpr std::size_t k_batch = 16;            // receives posted again at once
-constexpr int k_for_ever = 7;                  // as PairStart::rnr_retry
+constexpr std::size_t k_batch = 16;  // receives posted again at once
+constexpr int k_for_ever = 7;        // as PairStart::rnr_retry
 constexpr std::size_t k_most_said_bytes = 1024;
 constexpr std::size_t k_terms_bytes = sizeof(std::uint8_t) + sizeof(std::uint64_t) + sizeof(std::uint8_t);
 
@@ -86,7 +85,7 @@ Result<void> VerbsBare::create() {
   memory_.reset(memory);
   if (options_.operation == Operation::send) {
     const auto entries = static_cast<std::size_t>(std::max(device_.attributes().max_qp_wr, 0));
-    receives_ = std::max(k_least_receives, 2 * depth_);
+    receives_ = std::max(2 * k_batch, 8 * depth_);  // a sender is not to find none
     if (entries > 0) receives_ = std::min(receives_, entries);
     receives_ = std::max(k_batch, receives_ / k_batch * k_batch);
   }
