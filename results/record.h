@@ -102,12 +102,14 @@ struct Point {
   std::optional<std::string> via;   // what rank 0's transports chose: "verbs: mlx5_0 port 1, GID 3 ..."
   int lanes = 1;
   int chunks = 1;
-  std::optional<std::int64_t> wrong;  // elements that came out wrong; none if nothing was checked
-  std::string phase;                  // the machine's, as probed around the block; only points of one phase compare
-  std::optional<Timing> time_us;      // none if the point could not be run or was wrong
-  double algbw_gbs = 0;               // bytes / median
-  double busbw_gbs = 0;               // algbw x factor of the collective
-  std::optional<double> model_us;     // what the cost model expected
+  std::optional<std::int64_t> wrong;     // elements that came out wrong; none if nothing was checked
+  std::string phase;                     // the machine's, as probed around the block; only points of one phase compare
+  std::optional<Timing> time_us;         // none if the point could not be run or was wrong
+  double algbw_gbs = 0;                  // bytes / median
+  double busbw_gbs = 0;                  // algbw x factor of the collective
+  std::optional<double> model_us;        // what the cost model expected
+  std::optional<double> expected_gbs;    // busbw that the path carries at best, computed
+  std::optional<double> expected_share;  // busbw / expected_gbs
   std::vector<double> samples_us;
   std::optional<std::string> error;  // why the point has no time
 
@@ -207,10 +209,11 @@ struct P2pPoint {
   double average_us = 0;
   double stdev_us = 0;
   double p999_us = 0;
-  double bandwidth_gbs = 0;            // by the median; both directions together in bidirectional
-  double message_mpps = 0;             // million messages a second
-  std::optional<double> expected_gbs;  // what the path carries at best, computed
-  std::optional<double> z_score;       // robust, of the median among all pairs; above 0 is slower
+  double bandwidth_gbs = 0;              // by the median; both directions together in bidirectional
+  double message_mpps = 0;               // million messages a second
+  std::optional<double> expected_gbs;    // what the path carries at best, computed
+  std::optional<double> expected_share;  // bandwidth_gbs / expected_gbs
+  std::optional<double> z_score;         // robust, of the median among all pairs; above 0 is slower
   std::vector<double> samples_us;
   std::optional<std::string> error;
 };

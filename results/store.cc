@@ -109,6 +109,8 @@ void point_fields(Visit& visit, T& point) {
   visit.may("algbw_gbs", point.algbw_gbs);
   visit.may("busbw_gbs", point.busbw_gbs);
   visit.if_set("model_us", point.model_us);
+  visit.if_set("expected_gbs", point.expected_gbs);
+  visit.if_set("expected_share", point.expected_share);
   visit.if_set("codec", point.codec);
   visit.if_set("codec_where", point.codec_where);
   visit.if_set("wire_bytes", point.wire_bytes);
@@ -205,6 +207,7 @@ void p2p_fields(Visit& visit, T& point) {
   visit.may("bandwidth_gbs", point.bandwidth_gbs);
   visit.may("message_mpps", point.message_mpps);
   visit.if_set("expected_gbs", point.expected_gbs);
+  visit.if_set("expected_share", point.expected_share);
   visit.if_set("z_score", point.z_score);
   visit.if_set("error", point.error);
   visit.may("samples_us", point.samples_us);

@@ -12,6 +12,7 @@
 
 #include "bench/command/measuring.h"
 #include "bench/command/outputs.h"
+#include "bench/doctor/readers.h"
 #include "bench/measure/machine.h"
 #include "bench/measure/selectors.h"
 #include "bench/peers/configurations.h"
@@ -21,6 +22,8 @@
 #include "bench/report/choose.h"
 #include "bench/report/codecs.h"
 #include "bench/report/csv.h"
+#include "bench/report/expected.h"
+#include "bench/report/figures.h"
 #include "bench/report/progress.h"
 #include "bench/report/summary.h"
 #include "bench/report/table.h"
@@ -91,7 +94,8 @@ class Reporter : public SweepListener {
     progress_.clear();
     const auto marked = marks(points, simplest_first_);
     for (std::size_t i = 0; i < points.size(); ++i) {
-      const Point& point = points[i];
+      Point point = points[i];
+      expect(point, limits_of(point), cache_bytes(run_.machine), rdma_);
       fmt::print("{}", with_newline(table_.row(point, marked[i])));
       if (point.wrong.value_or(0) > 0) wrong_ = true;
       if (json_) GRADRAIL_TRY(json_->write(point));
@@ -140,6 +144,9 @@ class Reporter : public SweepListener {
     for (const std::string& line : group.describe_transports()) {
       progress_.clear();
       fmt::print("# rank 0 uses {}\n", line);
+      if (!line.starts_with("verbs: ")) continue;
+      rdma_ = path_in_use(line, doctor::expected_paths(doctor::read_facts(Files())));
+      if (rdma_) fmt::print("# {} carries {} GB/s at best: {}\n", rdma_->name, format_gbs(rdma_->gbs), rdma_->limit);
     }
     const auto& wanted = options_.algorithms;
     if (std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return;
@@ -172,9 +179,7 @@ class Reporter : public SweepListener {
     progress_.clear();
     fmt::print("{}", with_newline(table_.footer()));
     std::vector<Bound> bounds = bounds_;
-    const Limits limits = limits_.empty() ? Limits{} : limits_.back();
-    const Machine& m = run_.machine;
-    const std::int64_t caches = (m.l1d_bytes + m.l2_bytes) * std::max(1, m.cores) + m.l3_bytes * std::max(1, m.sockets);
+    const std::int64_t caches = cache_bytes(run_.machine);
     for (const Choice& choice : choices_) {
       for (const Point& point : points_) {
         if (is_encoded(point) || point.bytes != choice.bytes || point.algorithm != choice.algorithm ||
@@ -182,13 +187,16 @@ class Reporter : public SweepListener {
             point.topology != choice.topology || point.type != choice.type || point.op != choice.op)
           continue;
         // Held against the bandwidth of the phase that it was measured in.
-        const auto its =
-            std::find_if(limits_.begin(), limits_.end(), [&](const Limits& one) { return one.phase == point.phase; });
-        if (const auto bound = shared_memory_bound(point, its == limits_.end() ? limits : *its, caches))
+        if (const auto bound = shared_memory_bound(point, limits_of(point), caches)) {
           bounds.push_back(*bound);
+        } else if (point.expected_share && rdma_) {
+          bounds.push_back({point, point.time_us->median * *point.expected_share,
+                            fmt::format("{} carries {} GB/s", rdma_->name, format_gbs(rdma_->gbs))});
+        }
         break;
       }
     }
+    const Limits limits = limits_.empty() ? Limits{} : limits_.back();
     fmt::print("{}", with_newline(summary(choices_, points_, limits, bounds)));
     if (const std::string codecs = codec_summary(points_); !codecs.empty()) fmt::print("{}", codecs);
     if (!options_.against.empty())
@@ -210,6 +218,13 @@ class Reporter : public SweepListener {
   }
 
  private:
+  // The limits of the phase that it was measured in; those seen last if there are none.
+  [[nodiscard]] Limits limits_of(const Point& point) const {
+    const auto its =
+        std::find_if(limits_.begin(), limits_.end(), [&](const Limits& one) { return one.phase == point.phase; });
+    return its != limits_.end() ? *its : limits_.empty() ? Limits{} : limits_.back();
+  }
+
   static TableOptions table_options(const SweepOptions& options, std::string_view origin) {
     TableOptions table;
     // mpirun gives its ranks a pseudo-terminal, wherever its own output goes.
@@ -268,6 +283,7 @@ class Reporter : public SweepListener {
   std::vector<Choice> choices_;
   std::vector<Comparison> comparisons_;
   std::vector<Limits> limits_;
+  std::optional<PathInUse> rdma_;
   bool wrong_ = false;
 };
 

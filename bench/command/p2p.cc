@@ -11,11 +11,12 @@
 
 #include "bench/command/measuring.h"
 #include "bench/command/outputs.h"
-#include "bench/doctor/expected.h"
 #include "bench/doctor/readers.h"
 #include "bench/measure/p2p.h"
+#include "bench/measure/probe.h"
 #include "bench/report/chart.h"
 #include "bench/report/csv.h"
+#include "bench/report/expected.h"
 #include "bench/report/figures.h"
 #include "bench/report/heat_map.h"
 #include "bench/report/p2p.h"
@@ -181,8 +182,8 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
 // Rank 0's side: everything that people and files get to see.
 class P2pReporter : public P2pListener {
  public:
-  P2pReporter(const P2pOptions& options, const P2pTexts& texts, Run run)
-      : options_(options), texts_(texts), run_(std::move(run)) {}
+  P2pReporter(const P2pOptions& options, const P2pTexts& texts, Run run, std::vector<int> cores)
+      : options_(options), texts_(texts), run_(std::move(run)), cores_(std::move(cores)) {}
 
   Result<void> begin(std::span<const std::string> transports) override {
     if (!texts_.measuring.json.empty()) {
@@ -207,7 +208,7 @@ class P2pReporter : public P2pListener {
         "Gb/s are decimal\n",
         texts_.buffers, options_.rounds);
     for (const std::string& line : transports) text += fmt::format("# rank 0 uses {}\n", line);
-    expect(transports, text);
+    GRADRAIL_TRY(expectations(transports, text));
     return say(text);
   }
 
@@ -218,15 +219,13 @@ class P2pReporter : public P2pListener {
       text += p2p_header(points.front().test);
     if (!points.empty()) last_test_ = points.front().test;
     for (P2pPoint point : points) {
-      if (point.transport == "verbs" && expected_gbs_ > 0 && point.bandwidth_gbs > 0 &&
-          point.from_host == point.to_host)
-        point.expected_gbs = expected_gbs_ * (point.test == "bidirectional" ? 2 : 1);
+      if (point.from_host == point.to_host) expect(point, memory_gbs_, cache_bytes(run_.machine), rdma_);
       if (json_) GRADRAIL_TRY(json_->write(point));
       if (csv_) GRADRAIL_TRY(csv_->write(p2p_csv_row(point)));
       if (!options_.matrix) text += p2p_row(point);
-      if (point.expected_gbs && point.time_us && !options_.matrix)
-        text += fmt::format("# {:.0f} % of what {} carries at best\n", 100 * point.bandwidth_gbs / *point.expected_gbs,
-                            expected_path_);
+      if (point.expected_share && !options_.matrix)
+        text += fmt::format("# {:.0f} % of what {} carries at best\n", 100 * *point.expected_share,
+                            point.transport == "shm" ? std::string("memory") : rdma_->name);
       wrong_ = wrong_ || point.wrong.value_or(0) > 0;
       points_.push_back(std::move(point));
     }
@@ -253,18 +252,24 @@ class P2pReporter : public P2pListener {
   }
 
  private:
-  // What the device that rank 0 uses carries at best, as doctor has it.
-  void expect(std::span<const std::string> transports, std::string& text) {
+  // What the devices that rank 0 uses carry at best, as doctor has it, and memory, where messages outgrow the caches.
+  Result<void> expectations(std::span<const std::string> transports, std::string& text) {
     for (const std::string& line : transports) {
       if (!line.starts_with("verbs: ")) continue;
-      for (const doctor::Expected& path : doctor::expected_paths(doctor::read_facts(Files()))) {
-        if (line.find(path.path) == line.npos) continue;
-        expected_gbs_ = path.gbs;
-        expected_path_ = path.path;
-        text += fmt::format("# {} carries {:.2f} GB/s at best: {}\n", path.path, path.gbs, path.limit);
-        return;
-      }
+      rdma_ = path_in_use(line, doctor::expected_paths(doctor::read_facts(Files())));
+      if (rdma_) text += fmt::format("# {} carries {:.2f} GB/s at best: {}\n", rdma_->name, rdma_->gbs, rdma_->limit);
     }
+    const auto caches = cache_bytes(run_.machine);
+    const bool large =
+        std::any_of(options_.sizes.begin(), options_.sizes.end(), [&](auto b) { return 4 * b > caches; });
+    if (!large || caches == 0 || std::count(options_.transports.begin(), options_.transports.end(), "shm") == 0)
+      return {};
+    ProbeOptions wish;
+    wish.cpus = cores_;
+    GRADRAIL_ASSIGN(Probe probe, Probe::create(wish));
+    memory_gbs_ = probe.phase().memory_gbs;
+    text += fmt::format("# memory moves {:.1f} GB/s, bytes read and written together\n", memory_gbs_);
+    return {};
   }
 
   [[nodiscard]] std::string picture() const {
@@ -292,6 +297,7 @@ class P2pReporter : public P2pListener {
   const P2pOptions& options_;
   const P2pTexts& texts_;
   Run run_;
+  std::vector<int> cores_;  // that this host's processes may use
   Progress progress_;
   std::optional<RecordWriter> json_;
   std::optional<OutputFile> csv_;
@@ -299,8 +305,8 @@ class P2pReporter : public P2pListener {
   std::vector<P2pPoint> points_;
   std::vector<HeatPanel> panels_;
   std::string last_test_;
-  double expected_gbs_ = 0;
-  std::string expected_path_;
+  std::optional<PathInUse> rdma_;
+  double memory_gbs_ = 0;
   bool wrong_ = false;
 };
 
@@ -308,7 +314,7 @@ Result<void> p2p(MeasuringRank& rank, const P2pTexts& texts) {
   GRADRAIL_ASSIGN(P2pOptions options, parse_p2p(texts, rank.bootstrap.ranks()));
   options.bind = rank.placement.bind;
   if (rank.bootstrap.rank() != 0) return run_p2p(rank.bootstrap, options, nullptr);
-  P2pReporter reporter(options, texts, rank.run);
+  P2pReporter reporter(options, texts, rank.run, rank.placement.cores);
   GRADRAIL_TRY(run_p2p(rank.bootstrap, options, &reporter));
   return reporter.finish();
 }

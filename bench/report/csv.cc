@@ -70,6 +70,7 @@ std::vector<Cell> cells_of(const P2pPoint& point) {
           {"bandwidth_gbs", figure(point.bandwidth_gbs)},
           {"message_mpps", figure(point.message_mpps)},
           {"expected_gbs", cell(point.expected_gbs)},
+          {"expected_share", cell(point.expected_share)},
           {"z_score", cell(point.z_score)},
           {"error", cell(point.error)}};
 }
@@ -109,6 +110,8 @@ std::vector<Cell> cells_of(const Point& point) {
           {"algbw_gbs", point.time_us ? cell(point.algbw_gbs) : ""},
           {"busbw_gbs", point.time_us ? cell(point.busbw_gbs) : ""},
           {"model_us", cell(point.model_us)},
+          {"expected_gbs", cell(point.expected_gbs)},
+          {"expected_share", cell(point.expected_share)},
           {"codec", cell(point.codec)},
           {"codec_where", cell(point.codec_where)},
           {"wire_bytes", cell(point.wire_bytes)},

@@ -144,7 +144,7 @@ TEST(P2pReport, RowsHavePerftestsColumns) {
 TEST(P2pReport, CsvHasAsManyCellsAsNames) {
   const auto commas = [](const std::string& text) { return std::count(text.begin(), text.end(), ','); };
   EXPECT_EQ(commas(p2p_csv_header()), commas(p2p_csv_row(point_of(0, 1, 1))));
-  EXPECT_THAT(p2p_csv_header(), HasSubstr("bandwidth_gbs,message_mpps,expected_gbs,z_score,error\r\n"));
+  EXPECT_THAT(p2p_csv_header(), HasSubstr("bandwidth_gbs,message_mpps,expected_gbs,expected_share,z_score,error\r\n"));
 }
 
 TEST(P2pReport, AHeatMapFramesOutliersAndEscapesText) {
@@ -166,8 +166,13 @@ TEST(P2pRecord, ComesBackAsItWas) {
   P2pPoint point = point_of(0, 1, 2.5, "bandwidth");
   point.z_score = -1.5;
   point.wrong = 0;
+  point.operation = "write";
+  point.expected_gbs = 12.5;
+  point.expected_share = 0.5;
   const auto line = format_record(point);
-  EXPECT_THAT(line, HasSubstr(R"({"kind":"p2p","test":"bandwidth","transport":"tcp","from":0,"to":1)"));
+  EXPECT_THAT(line,
+              HasSubstr(R"({"kind":"p2p","test":"bandwidth","transport":"tcp","operation":"write","from":0,"to":1)"));
+  EXPECT_THAT(line, HasSubstr(R"("expected_gbs":12.5,"expected_share":0.5)"));
   const auto read = parse_record(line);
   ASSERT_TRUE(read && *read);
   EXPECT_EQ(format_record(**read), line);

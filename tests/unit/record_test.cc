@@ -69,6 +69,8 @@ Point example_point() {
   point.algbw_gbs = 6.533184;
   point.busbw_gbs = 9.799776;
   point.model_us = 155;
+  point.expected_gbs = 12.5;
+  point.expected_share = 0.75;
   point.samples_us = {150, 160.5, 181};
   return point;
 }
@@ -123,13 +125,14 @@ class ResultsFile : public testing::Test {
 // --- one line --------------------------------------------------------------------------------------------------------
 
 TEST(Record, APointIsOneObjectOnOneLine) {
-  EXPECT_EQ(format_record(example_point()),
-            R"({"kind":"point","library":"gradrail","collective":"allreduce","algorithm":"ring","transport":"shm",)"
-            R"("topology":"1x4","ranks":4,"bytes":1048576,"count":262144,"type":"f32","op":"sum","root":-1,)"
-            R"("in_place":true,"buffers":"plain","cache":"hot","path":"one-copy","lanes":2,"chunks":4,"wrong":0,)"
-            R"("phase":"near","time_us":{"median":160.5,"ci":[158.0,163.25],"p95":170.0,"p99":180.0,"min":150.0,)"
-            R"("max":181.0,"cv":0.03,"n":3,"batch":2},"algbw_gbs":6.533184,"busbw_gbs":9.799776,"model_us":155.0,)"
-            R"("samples_us":[150.0,160.5,181.0]})");
+  EXPECT_EQ(
+      format_record(example_point()),
+      R"({"kind":"point","library":"gradrail","collective":"allreduce","algorithm":"ring","transport":"shm",)"
+      R"("topology":"1x4","ranks":4,"bytes":1048576,"count":262144,"type":"f32","op":"sum","root":-1,)"
+      R"("in_place":true,"buffers":"plain","cache":"hot","path":"one-copy","lanes":2,"chunks":4,"wrong":0,)"
+      R"("phase":"near","time_us":{"median":160.5,"ci":[158.0,163.25],"p95":170.0,"p99":180.0,"min":150.0,)"
+      R"("max":181.0,"cv":0.03,"n":3,"batch":2},"algbw_gbs":6.533184,"busbw_gbs":9.799776,"model_us":155.0,"expected_gbs":12.5,"expected_share":0.75,)"
+      R"("samples_us":[150.0,160.5,181.0]})");
 }
 
 TEST(Record, AChoiceSaysByHowMuchAndHowSurely) {
@@ -142,6 +145,8 @@ TEST(Record, EveryKindComesBackAsItWas) {
   Point failed = example_point();
   failed.time_us.reset();
   failed.model_us.reset();
+  failed.expected_gbs.reset();
+  failed.expected_share.reset();
   failed.samples_us.clear();
   failed.wrong.reset();
   failed.error = "ring needs at least 2 ranks";

@@ -379,7 +379,7 @@ TEST(ReportCsv, IsOneRowAPointUnderNamedColumns) {
       csv_header(),
       "library,collective,algorithm,transport,topology,ranks,bytes,count,type,op,root,in_place,buffers,cache,path,"
       "lanes,chunks,wrong,phase,time_us_median,time_us_ci_low,time_us_ci_high,time_us_p95,time_us_p99,time_us_min,"
-      "time_us_max,time_us_cv,time_us_n,time_us_batch,algbw_gbs,busbw_gbs,model_us,"
+      "time_us_max,time_us_cv,time_us_n,time_us_batch,algbw_gbs,busbw_gbs,model_us,expected_gbs,expected_share,"
       "codec,codec_where,wire_bytes,wire_ratio,encode_us,wire_us,decode_us,rel_l2_error,max_error,break_even_gbs,"
       "non_finite,error\r\n");
   EXPECT_EQ(
