@@ -68,6 +68,12 @@ TEST_F(P2pLab, QueuePairsDepthAndInlineAreTheUsers) {
 }
 
 TEST_F(P2pLab, WhatADeviceCannotIsOneSentence) {
+  for (const auto& [options, says] :
+       {std::pair{"--buffers plain", "registered memory only"}, {"-b 0", "begin with -b 1"}}) {
+    const auto mistake = gradrail(words(fmt::format("p2p --transport verbs --operation write {}", options)));
+    EXPECT_EQ(mistake.code, 2);
+    EXPECT_THAT(mistake.err, HasSubstr(says));
+  }
   const auto large = gradrail(words("p2p --transport verbs --operation write --test bandwidth -b 16M -T 20"));
   EXPECT_EQ(large.code, 2);
   EXPECT_THAT(large.err, HasSubstr("moves at most 8388608 bytes"));

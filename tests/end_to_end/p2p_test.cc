@@ -111,8 +111,6 @@ TEST_F(P2pCommand, MistakesAreOneSentence) {
   expect_refused("--transport shm --inline 64", "--inline is a choice of verbs alone; shm has none");
   expect_refused("--operation read", "--operation read is a choice of verbs alone; shm has pipes only");
   expect_refused("--operation fetch", "'fetch' is no operation; known are pipe");
-  expect_refused("--transport verbs --operation write --buffers plain", "registered memory only");
-  expect_refused("--transport verbs --operation write -b 0", "begin with -b 1");
   expect_refused("--buffers cold", "--buffers is plain or registered, not 'cold'");
   expect_refused("--json - --csv -", "two outputs cannot go to one file");
   const auto deep = gradrail(words("p2p --transport tcp --depth 65 -b 8"));
