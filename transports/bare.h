@@ -29,6 +29,7 @@ struct BareOptions {
   int queue_pairs = 1;
   int depth = 128;        // operations outstanding on a queue pair
   std::size_t bytes = 8;  // of the largest one
+  int receives = 512;     // posted on a queue pair for sends, which may run ahead of who takes them
 };
 
 class Bare {

@@ -26,7 +26,8 @@ constexpr std::int64_t k_trial_messages = 16;
 constexpr std::int64_t k_least_round_trips = 10;
 constexpr std::int64_t k_most_round_trips = 5000;  // a round: samples are gathered
 constexpr std::int64_t k_most_messages = 1'000'000;
-constexpr int k_ping_depth = 3;  // entries of a ping-pong's send queue
+constexpr int k_ping_depth = 3;  // entries of a ping-pong's queues
+constexpr int k_ping_receives = 32;
 constexpr double k_slower = 20;  // than in the trial, and still waited for
 
 struct PairOfRanks {
@@ -318,7 +319,7 @@ class P2p {
       peer.address = addresses_[static_cast<std::size_t>(other)][way.transport];
       if (way.operation) {
         BareOptions wish{*way.operation, options_.lanes, depth_of(way), most_bytes()};
-        if (pings) wish.queue_pairs = 1, wish.depth = k_ping_depth;
+        if (pings) wish.queue_pairs = 1, wish.depth = k_ping_depth, wish.receives = k_ping_receives;
         GRADRAIL_ASSIGN(auto bare, transport.open_bare(peer, wish, patience(0)));
         end = std::make_unique<BareEnd>(std::move(bare), *way.operation, peer, self == pair.from, crowded_);
       } else {

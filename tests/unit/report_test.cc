@@ -385,7 +385,7 @@ TEST(ReportCsv, IsOneRowAPointUnderNamedColumns) {
   EXPECT_EQ(
       csv_row(point_of("ring", 1000, 10)),
       "gradrail,allreduce,ring,shm,1x4,4,1000,250,f32,sum,-1,false,plain,hot,,1,1,0,near,10,9.5,10.5,12,15,9,20,0.034,"
-      "20,1,0.1,0.15,,,,,,,,,,,,,\r\n");
+      "20,1,0.1,0.15,,,,,,,,,,,,,,,\r\n");
 }
 
 TEST(ReportCsv, QuotesWhatNeedsIt) {

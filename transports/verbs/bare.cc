@@ -85,7 +85,7 @@ Result<void> VerbsBare::create() {
   memory_.reset(memory);
   if (options_.operation == Operation::send) {
     const auto entries = static_cast<std::size_t>(std::max(device_.attributes().max_qp_wr, 0));
-    receives_ = std::max(2 * k_batch, 8 * depth_);  // a sender is not to find none
+    receives_ = std::max(static_cast<std::size_t>(std::max(options_.receives, 0)), 2 * depth_);
     if (entries > 0) receives_ = std::min(receives_, entries);
     receives_ = std::max(k_batch, receives_ / k_batch * k_batch);
   }
