@@ -6,7 +6,7 @@
 // `incoming`. Every operation moves the first bytes of these, over one of several reliable queue pairs. A write is
 // noticed by nobody but who looks at the memory; its last byte comes last.
 //
-// Belongs to the one thread of the transport that made it, and goes before that. After a failure every call returns it.
+// Belongs to the one thread of the transport that made it, and goes before that.
 #pragma once
 
 #include <cstddef>
