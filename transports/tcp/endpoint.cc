@@ -169,6 +169,8 @@ void TcpEndpoint::skip_recvs(TcpStream& stream) const {
 
 bool TcpEndpoint::send_some(TcpStream& stream) {
   skip_sends(stream);
+  const bool is_long = stream.sending < sends_posted_ && outgoing(stream.sending).header.size >= Pace::k_least_bytes;
+  if (is_long && !in_step()) return false;
   // As many messages as one call takes, header and payload in turn.
   Pieces pieces;
   if (stream.sending < sends_posted_) pieces.turn = turn_of(outgoing(stream.sending).header.size);
@@ -198,6 +200,8 @@ bool TcpEndpoint::send_some(TcpStream& stream) {
     return false;
   }
   if (static_cast<std::size_t>(sent) < pieces.bytes) stream.may_write = false;
+  if (is_long)
+    for (Pace* pace : {&pace_, &transport_.pace()}) pace->sent(static_cast<std::size_t>(sent));
   sent_bytes(stream, static_cast<std::size_t>(sent));
   finish_sends();
   return true;
@@ -273,6 +277,8 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
   }
   // A short read means empty, until epoll says otherwise; but of an end it speaks only once.
   if (static_cast<std::size_t>(got) < pieces.bytes && !stream.hung_up) stream.may_read = false;
+  if (message.size >= Pace::k_least_bytes)
+    for (Pace* pace : {&pace_, &transport_.pace()}) pace->received(static_cast<std::size_t>(got));
   const bool had_header = stream.received >= k_header;
   stream.received += static_cast<std::size_t>(got);
   if (!had_header && stream.received >= k_header && !header_fits(stream, message)) return true;
@@ -361,6 +367,36 @@ void TcpEndpoint::consume(std::size_t bytes) {
   if (consumed_ < message.size) return;
   finish_recvs();
   notice_ends();
+}
+
+std::size_t TcpEndpoint::departed(std::uint64_t send, std::size_t bytes) const {
+  std::size_t gone = bytes;
+  for (const auto& stream : streams_) {
+    skip_sends(*stream);
+    if (stream->sending >= send) continue;  // its whole share
+    const std::size_t share = stream->sending + 1 < send || stream->sent < k_header ? 0 : stream->sent - k_header;
+    gone = std::min(gone, stream->out.position(share));
+  }
+  return gone;
+}
+
+bool TcpEndpoint::takes_long() const {
+  for (const auto& stream : streams_) {
+    skip_recvs(*stream);
+    if (stream->receiving < recvs_posted_ && incoming(stream->receiving).size >= Pace::k_least_bytes &&
+        has_room(*stream))
+      return true;
+  }
+  return false;
+}
+
+bool TcpEndpoint::in_step() {
+  // A pipe that carries long messages both ways keeps its own pace; else what the rank receives from others sets it.
+  if (takes_long()) return pace_.may_send();
+  pace_.reset();
+  if (transport_.takes_long()) return transport_.pace().may_send();
+  transport_.pace().reset();
+  return true;
 }
 
 bool TcpEndpoint::progress(bool look) {

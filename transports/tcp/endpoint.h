@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "transports/base/fd.h"
+#include "transports/tcp/pace.h"
 #include "transports/tcp/stripe.h"
 #include "transports/transport.h"
 
@@ -28,7 +29,7 @@ inline constexpr std::size_t k_tcp_depth = 64;
 // Bytes moved by one system call, so that sending and receiving take turns, and of the landing ring: of short messages
 // while they are in the second-level cache; of longer ones, which leave it anyhow, in larger turns.
 inline constexpr std::size_t k_turn_bytes = 256 << 10;
-inline constexpr std::size_t k_long_turn_bytes = 1 << 20;
+inline constexpr std::size_t k_long_turn_bytes = 512 << 10;
 [[nodiscard]] constexpr std::size_t turn_of(std::size_t message_bytes) {
   return message_bytes <= (4u << 20) ? k_turn_bytes : k_long_turn_bytes;
 }
@@ -67,6 +68,7 @@ class TcpEndpoint final : public Endpoint {
   [[nodiscard]] Result<void> recv_in_place(std::size_t bytes) override;
   [[nodiscard]] std::span<const std::byte> readable() override;
   void consume(std::size_t bytes) override;
+  [[nodiscard]] std::size_t departed(std::uint64_t send, std::size_t bytes) const override;
 
   // For the transport. True if anything moved. `look`: try every socket, not only those epoll has spoken of.
   bool progress(bool look);
@@ -74,6 +76,8 @@ class TcpEndpoint final : public Endpoint {
   [[nodiscard]] bool could_move() const;
   [[nodiscard]] bool expects() const { return recvs_done_ < recvs_posted_; }
   [[nodiscard]] bool busy() const { return sends_done_ < sends_posted_ || expects(); }
+  // True if the next that may be received is part of a long message (pace.h).
+  [[nodiscard]] bool takes_long() const;
   // Finds the end of a connection on which nothing is expected, or whose other host has stopped answering.
   void notice_end(TcpStream& stream);
   void notice_silence();
@@ -106,6 +110,8 @@ class TcpEndpoint final : public Endpoint {
   [[nodiscard]] bool has_room(const TcpStream& stream) const;
   // True if the oldest incomplete receive is in place and has arrived, but is not consumed.
   [[nodiscard]] bool holds_whole_message() const;
+  // Whether a part of a long message should be sent now.
+  [[nodiscard]] bool in_step();
   [[nodiscard]] static bool has_unread(const TcpStream& stream);
   // True if another socket holds part of a message that comes before the one this socket is at.
   [[nodiscard]] bool older_is_unread(const TcpStream& than) const;
@@ -126,6 +132,7 @@ class TcpEndpoint final : public Endpoint {
   std::array<Incoming, k_tcp_depth> incoming_;
   std::uint64_t sends_posted_ = 0;
   std::uint64_t recvs_posted_ = 0;
+  Pace pace_;  // of long messages of this pipe
 
   struct Free {
     void operator()(std::byte* memory) const;

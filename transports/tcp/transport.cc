@@ -23,7 +23,7 @@ constexpr std::size_t k_few = 4;
 constexpr unsigned k_ask_every = 256;
 constexpr Seconds k_look_around_every{1};
 constexpr int k_events = 64;
-constexpr Traits k_traits{.name = "tcp", .depth = k_tcp_depth};
+constexpr Traits k_traits{.name = "tcp", .copies_out = true, .depth = k_tcp_depth};
 
 class PlainRegion final : public Region {
  public:
@@ -211,6 +211,10 @@ bool TcpTransport::progress() {
   for (auto* endpoint : endpoints_)
     if (endpoint->busy()) moved |= endpoint->progress(look);
   return moved;
+}
+
+bool TcpTransport::takes_long() const {
+  return std::any_of(endpoints_.begin(), endpoints_.end(), [](const TcpEndpoint* one) { return one->takes_long(); });
 }
 
 bool TcpTransport::ask(Seconds at_most) {

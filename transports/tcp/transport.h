@@ -14,6 +14,7 @@
 #include "transports/handshake.h"
 #include "transports/settings.h"
 #include "transports/tcp/endpoint.h"
+#include "transports/tcp/pace.h"
 #include "transports/transport.h"
 
 namespace gradrail {
@@ -37,6 +38,10 @@ class TcpTransport final : public Transport {
   // For endpoints, as they are made and destroyed.
   void enter(TcpEndpoint& endpoint);
   void leave(TcpEndpoint& endpoint);
+  // True if an endpoint may receive part of a long message (pace.h) now.
+  [[nodiscard]] bool takes_long() const;
+  // Of long messages, over all endpoints.
+  [[nodiscard]] Pace& pace() { return pace_; }
 
  private:
   struct Early {  // proven, and not yet asked for
@@ -56,6 +61,7 @@ class TcpTransport final : public Transport {
   std::optional<Acceptor> acceptor_;
   std::vector<Early> early_;
   std::vector<TcpEndpoint*> endpoints_;
+  Pace pace_;
   unsigned calls_ = 0;
   Clock::time_point looked_around_ = Clock::now();
 };
