@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+#include <sstream>
+
 #include "bench/measure/peer_ranks.h"
 #include "bench/peers/configurations.h"
 
@@ -18,6 +21,20 @@ std::vector<const PeerConfiguration*> wanted(const AgainstOptions& options) {
     all.insert(all.end(), found.begin(), found.end());
   }
   return all;
+}
+
+// What a laboratory of several hosts says of itself (scripts/namespace-lab).
+PeerRanks::Start::Hosts told_hosts() {
+  const auto told = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value != nullptr ? value : "");
+  };
+  PeerRanks::Start::Hosts hosts;
+  std::istringstream names(told("GRADRAIL_PEER_HOSTS"));
+  for (std::string name; names >> name;) hosts.names.push_back(name);
+  hosts.agent = told("GRADRAIL_PEER_AGENT");
+  hosts.interface = told("GRADRAIL_PEER_INTERFACE");
+  return hosts;
 }
 
 // One that never came up.
@@ -63,6 +80,7 @@ Rivals start_rivals(const AgainstOptions& options) {
     start.ranks = options.ranks;
     start.cores = options.cores;
     start.cpus = options.cpus;
+    start.hosts = told_hosts();
     start.command = command_of(*configuration, options.ranks, !options.cpus.empty(),
                                runner_path(options.runner_folder, configuration->library),
                                std::string(PeerRanks::k_control), std::string(PeerRanks::k_folder));

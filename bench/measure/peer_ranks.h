@@ -1,8 +1,8 @@
 // Ranks of another library, from the driver's side: started with one configuration, told over a socket of this host
 // what to do, ended with the object. Belongs to one thread of one process, gradrail's rank 0.
 //
-// However this process ends, they end: their sockets close. What they print is kept for the one sentence that says why
-// they failed.
+// However this process ends, they end: their sockets close. A folder that it left because it was killed goes when the
+// next ranks are started. What they print is kept for the one sentence that says why they failed.
 #pragma once
 
 #include <memory>
@@ -23,6 +23,14 @@ class PeerRanks : public Contender {
     std::vector<int> cores;  // that the ranks may use, together
     std::vector<int> cpus;   // by rank, if each is to be bound to one
     int ranks = 0;
+    // Several hosts, for ranks that no launcher starts: `agent HOST COMMAND...` starts them, blocks of equal size in
+    // this order, and they find each other through `interface`.
+    struct Hosts {
+      std::vector<std::string> names;
+      std::string agent;
+      std::string interface;
+    };
+    Hosts hosts = {};
   };
   static constexpr std::string_view k_control = "{control}";
   static constexpr std::string_view k_folder = "{folder}";

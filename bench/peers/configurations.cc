@@ -71,6 +71,15 @@ constexpr PeerConfiguration k_table[] = {
     {"openmpi", "ucx,rabenseifner", "shm+tcp", GRADRAIL_UCX_HOSTS, GRADRAIL_UCX GRADRAIL_ALLREDUCE("6"), "",
      Room::any, true},
     {"mpich", "default", "shm+tcp", GRADRAIL_UCX_HOSTS, "", "", Room::any, false, true},
+    {"gloo", "ring", "shm+tcp", "", "", "ring", Room::any, false, true},
+    {"gloo", "bcube", "shm+tcp", "", "", "bcube", Room::any, true},
+    {"gloo", "ring_chunked", "shm+tcp", "", "", "ring_chunked", Room::any, true},
+    {"gloo", "halving_doubling", "shm+tcp", "", "", "halving_doubling", Room::any, true},
+    {"ucc", "default", "shm", GRADRAIL_UCX_SHM, "", "", Room::any, false, true},
+    {"ucc", "persistent", "shm", GRADRAIL_UCX_SHM, "", "persistent", Room::any},
+    {"ucc", "default", "tcp", GRADRAIL_UCX_TCP, "", "", Room::any, false, true},
+    {"ucc", "persistent", "tcp", GRADRAIL_UCX_TCP, "", "persistent", Room::any},
+    {"ucc", "default", "shm+tcp", GRADRAIL_UCX_HOSTS, "", "", Room::any, false, true},
     {"nccl", "default", "cuda_ipc", "", "", "", Room::any, false, true},
 };
 // clang-format on
@@ -79,10 +88,12 @@ struct Library {
   std::string_view name;
   std::string_view words;  // what a person calls it, and what to install
 };
-constexpr std::array<Library, 4> k_libraries = {{
+constexpr std::array<Library, 5> k_libraries = {{
     {"openmpi", "Open MPI's headers (Debian: libopenmpi-dev openmpi-bin)"},
     {"mpich", "MPICH's headers (Debian: libmpich-dev mpich)"},
     {"gloo", "Gloo's headers (Debian: libgloo-dev)"},
+    {"ucc",
+     "UCC's headers and library (in no package of Debian 12: build it, and name its folder in CMAKE_PREFIX_PATH)"},
     {"nccl", "NCCL's headers (nccl.h) and the CUDA toolkit"},
 }};
 

@@ -187,6 +187,8 @@ Result<RunnerArguments> parse_runner_arguments(int argc, char** argv) {
       arguments.variant = value;
     } else if (option == "--folder") {
       arguments.folder = value;
+    } else if (option == "--interface") {
+      arguments.interface = value;
     } else if (option == "--rank") {
       GRADRAIL_TRY(number(arguments.rank));
     } else if (option == "--ranks") {

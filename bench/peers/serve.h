@@ -15,10 +15,11 @@
 namespace gradrail {
 
 struct RunnerArguments {
-  std::string control;  // path of the driver's socket
-  std::string variant;  // which of the library's ways, where it has several; empty: its own choice
-  std::string folder;   // where ranks that have no launcher of their own may leave addresses
-  int rank = -1;        // -1: the library's launcher says it
+  std::string control;    // path of the driver's socket
+  std::string variant;    // which of the library's ways, where it has several; empty: its own choice
+  std::string folder;     // where ranks that have no launcher of their own may leave addresses
+  std::string interface;  // of the network that the ranks' hosts share; empty: they are on one host
+  int rank = -1;          // -1: the library's launcher says it
   int ranks = 0;
   int core = -1;  // to run on; -1: the launcher has bound the rank, or nobody
 };

@@ -71,7 +71,7 @@ TEST_P(AgainstLibrary, ItsPointsAreCheckedTimedAndCompared) {
   }
   EXPECT_THAT(text_of(folder_ / "out.svg"), HasSubstr("above 1, gradrail is faster"));
 }
-INSTANTIATE_TEST_SUITE_P(Of, AgainstLibrary, ::testing::Values("openmpi", "mpich", "gloo"),
+INSTANTIATE_TEST_SUITE_P(Of, AgainstLibrary, ::testing::Values("openmpi", "mpich", "gloo", "ucc"),
                          [](const auto& of) { return std::string(of.param); });
 
 TEST_F(AgainstCommand, OtherCollectivesAreCheckedAsWell) {

@@ -148,5 +148,37 @@ TEST_F(PeerTrouble, ADriverThatIsKilledTakesItsRanksAlong) {
   while (!fakes().empty() && !deadline.passed()) ::usleep(5000);
 }
 
+// Killed while its ranks start, it leaves their folder, which goes when the next ranks are started; one in use stays.
+TEST_F(PeerTrouble, AFolderThatAKilledDriverLeftGoesWithTheNextStart) {
+  std::string place = (std::filesystem::temp_directory_path() / "gradrail-left-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(place.data()), nullptr);
+  ::setenv("TMPDIR", place.c_str(), 1);
+  const auto folders = [&] {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(place)) names.insert(entry.path().filename());
+    return names;
+  };
+  const pid_t driver = ::fork();
+  if (driver == 0) {
+    (void)start("hang@open", Seconds(60));
+    ::_exit(0);
+  }
+  auto deadline = Deadline::after(Seconds(10));
+  while (fakes().size() < 2 && !deadline.passed()) ::usleep(5000);
+  const auto used = folders();
+  EXPECT_EQ(used.size(), 1u);
+  EXPECT_TRUE(start("")) << "beside one in use";
+  EXPECT_EQ(folders(), used);
+  ::kill(driver, SIGKILL);
+  ::waitpid(driver, nullptr, 0);
+  EXPECT_EQ(folders(), used);
+  EXPECT_TRUE(start(""));
+  EXPECT_TRUE(folders().empty());
+  deadline = Deadline::after(Seconds(5));
+  while (!fakes().empty() && !deadline.passed()) ::usleep(5000);
+  ::unsetenv("TMPDIR");
+  std::filesystem::remove_all(place);
+}
+
 }  // namespace
 }  // namespace gradrail

@@ -56,7 +56,8 @@ TEST(PeerConfigurations, AreThoseOfTheTransport) {
   EXPECT_THAT(names("gloo", "tcp", 2, 2),
               AllOf(Contains("ring"), Contains("ring_chunked"), Contains("halving_doubling"), Contains("bcube")));
   EXPECT_THAT(names("openmpi", "shm+tcp", 4, 2), Contains("ob1"));  // hosts of scripts/namespace-lab
-  EXPECT_THAT(names("gloo", "shm+tcp", 4, 2), IsEmpty());
+  EXPECT_THAT(names("gloo", "shm+tcp", 4, 2), Contains("ring"));
+  EXPECT_THAT(names("ucc", "shm", 2, 2), ElementsAre("default", "persistent"));
 }
 
 TEST(PeerConfigurations, YieldOrSpinIsTriedWhereItIsNotTheDefault) {

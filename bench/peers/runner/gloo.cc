@@ -1,7 +1,7 @@
-// One rank of Gloo, over TCP on the loopback. Variants name the allreduce: "ring" and "bcube" are those that
-// gloo::allreduce() offers, "ring_chunked" and "halving_doubling" the algorithm objects of its older interface, which
-// are made for one buffer, in place. With ",sync" behind it the older ones read their sockets themselves, busily,
-// instead of waiting for Gloo's thread.
+// One rank of Gloo, over TCP: on the loopback, or the interface that hosts share. Variants name the allreduce: "ring"
+// and "bcube" are those that gloo::allreduce() offers, "ring_chunked" and "halving_doubling" the algorithm objects of
+// its older interface, which are made for one buffer, in place. With ",sync" behind it the older ones read their
+// sockets themselves, busily, instead of waiting for Gloo's thread.
 #include <fmt/format.h>
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
@@ -82,7 +82,8 @@ class Gloo : public PeerLibrary {
       sync_ = true;
     }
     ::gloo::transport::tcp::attr attributes;
-    attributes.hostname = "127.0.0.1";
+    attributes.iface = arguments.interface;
+    if (arguments.interface.empty()) attributes.hostname = "127.0.0.1";
     auto device = ::gloo::transport::tcp::CreateDevice(attributes);
     ::gloo::rendezvous::FileStore store(arguments.folder);
     auto context = std::make_shared<::gloo::rendezvous::Context>(arguments.rank, arguments.ranks);
