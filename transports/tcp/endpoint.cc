@@ -87,8 +87,11 @@ void TcpEndpoint::Free::operator()(std::byte* memory) const {
   ::operator delete(memory, std::align_val_t(k_landing_alignment));
 }
 
-TcpEndpoint::TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<Fd> sockets)
-    : Endpoint(peer.rank, peer.lane), transport_(transport), who_(fmt::format("rank {} on {}", peer.rank, peer.host)) {
+TcpEndpoint::TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<Fd> sockets, bool keeps_step)
+    : Endpoint(peer.rank, peer.lane),
+      transport_(transport),
+      who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
+      keeps_step_(keeps_step) {
   for (auto& socket : sockets) {
     auto stream = std::make_unique<TcpStream>();
     stream->fd = std::move(socket);
@@ -169,7 +172,8 @@ void TcpEndpoint::skip_recvs(TcpStream& stream) const {
 
 bool TcpEndpoint::send_some(TcpStream& stream) {
   skip_sends(stream);
-  const bool is_long = stream.sending < sends_posted_ && outgoing(stream.sending).header.size >= Pace::k_least_bytes;
+  const bool is_long =
+      keeps_step_ && stream.sending < sends_posted_ && outgoing(stream.sending).header.size >= Pace::k_least_bytes;
   if (is_long && !in_step()) return false;
   // As many messages as one call takes, header and payload in turn.
   Pieces pieces;
@@ -277,7 +281,7 @@ bool TcpEndpoint::recv_some(TcpStream& stream) {
   }
   // A short read means empty, until epoll says otherwise; but of an end it speaks only once.
   if (static_cast<std::size_t>(got) < pieces.bytes && !stream.hung_up) stream.may_read = false;
-  if (message.size >= Pace::k_least_bytes)
+  if (keeps_step_ && message.size >= Pace::k_least_bytes)
     for (Pace* pace : {&pace_, &transport_.pace()}) pace->received(static_cast<std::size_t>(got));
   const bool had_header = stream.received >= k_header;
   stream.received += static_cast<std::size_t>(got);
@@ -381,6 +385,7 @@ std::size_t TcpEndpoint::departed(std::uint64_t send, std::size_t bytes) const {
 }
 
 bool TcpEndpoint::takes_long() const {
+  if (!keeps_step_) return false;
   for (const auto& stream : streams_) {
     skip_recvs(*stream);
     if (stream->receiving < recvs_posted_ && incoming(stream->receiving).size >= Pace::k_least_bytes &&

@@ -60,7 +60,7 @@ struct TcpStream {
 
 class TcpEndpoint final : public Endpoint {
  public:
-  TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<Fd> sockets);
+  TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<Fd> sockets, bool keeps_step);
   ~TcpEndpoint() override;
 
   [[nodiscard]] Result<void> send(Slice source) override;
@@ -132,7 +132,8 @@ class TcpEndpoint final : public Endpoint {
   std::array<Incoming, k_tcp_depth> incoming_;
   std::uint64_t sends_posted_ = 0;
   std::uint64_t recvs_posted_ = 0;
-  Pace pace_;  // of long messages of this pipe
+  const bool keeps_step_;  // pace.h
+  Pace pace_;              // of long messages of this pipe
 
   struct Free {
     void operator()(std::byte* memory) const;

@@ -4,7 +4,8 @@
 // A socket takes megabytes that nobody has read yet. Their copies in the kernel then leave the caches, pages are taken
 // on one core and given back on the other, and in the end the sender sleeps until there is room. Two ranks that send
 // each other one turn, and the next when they have received as much, need a few pages, again and again the same. So a
-// rank that is ahead, and expects long messages, does not send on.
+// rank that is ahead, and expects long messages, does not send on. Only between ranks of one host: a network's link
+// must never run empty, and the other side's cores copy elsewhere.
 //
 // This must never decide whether bytes move, only when: a plan may have a rank send more than it receives, or before
 // it. So a send is held back for a bounded number of looks; after that the rank may be further ahead, up to twice as

@@ -35,6 +35,11 @@ class PlainRegion final : public Region {
   Pages pages_;
 };
 
+bool is_loopback(int fd) {
+  const auto host = local_host(fd);
+  return host && (host->starts_with("127.") || *host == "::1");
+}
+
 struct Hello {
   std::int32_t rank, lane, index, connections;
 
@@ -166,12 +171,14 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
   std::vector<std::unique_ptr<Endpoint>> endpoints;
   for (std::size_t at = 0; at < wanted.size(); at += static_cast<std::size_t>(sockets_a_pipe)) {
     std::vector<Fd> sockets;
+    bool on_one_host = true;
     for (int index = 0; index < sockets_a_pipe; ++index) {
       auto& socket = wanted[at + static_cast<std::size_t>(index)].fd;
       size_buffers_on_one_host(socket.get());
+      on_one_host &= is_loopback(socket.get());
       sockets.push_back(std::move(socket));
     }
-    endpoints.push_back(std::make_unique<TcpEndpoint>(*this, *wanted[at].peer, std::move(sockets)));
+    endpoints.push_back(std::make_unique<TcpEndpoint>(*this, *wanted[at].peer, std::move(sockets), on_one_host));
   }
   return endpoints;
 }
