@@ -90,6 +90,10 @@ Result<void> VerbsBare::create() {
     receives_ = std::max(k_batch, receives_ / k_batch * k_batch);
   }
   const std::size_t entries = ones_.size() * (depth_ + receives_);
+  if (const int most = device_.attributes().max_cqe; most > 0 && entries > static_cast<std::size_t>(most))
+    return fail(Code::bad_usage, fmt::format("a completion queue of {} holds {} entries at most, and {} are needed; "
+                                             "lower --queue-depth or --queue-pairs",
+                                             device_.where(), most, entries));
   completions_ = calls_.create_cq(device_.context(), static_cast<int>(entries), nullptr);
   if (completions_ == nullptr)
     return fail_errno(fmt::format("making a completion queue of {} entries on {}", entries, device_.where()), errno);
