@@ -29,7 +29,8 @@ void add_measuring_options(CLI::App& app, MeasuringTexts& texts) {
 void add_bind_and_json_options(CLI::App& app, MeasuringTexts& texts) {
   app.add_option("--bind", texts.bind,
                  "Where ranks run: core (each bound to one, a physical core before two share one, and in turn where "
-                 "ranks are more) or none; default: core. Ranks of mpirun and srun keep what these gave them")
+                 "ranks are more) or none; default: core where there is a CPU for every rank. Ranks of mpirun and srun "
+                 "keep what these gave them")
       ->group("How to measure");
   app.add_option("--json", texts.json, "Records with every sample, one JSON object a line; - for standard output")
       ->group("Where results go");

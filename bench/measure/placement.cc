@@ -71,11 +71,12 @@ Result<Placement> place_rank(const Bootstrap& bootstrap, std::optional<Bind> wan
                                              "by {}, which binds them",
                                              bootstrap.origin()));
   placement.bind = as_found(placement.cores);
-  if (!ours || wanted == Bind::none) return placement;
+  const bool enough = ranks <= placement.cores.size();
+  if (!ours || wanted.value_or(enough ? Bind::core : Bind::none) == Bind::none) return placement;
   auto cpus = in_order_of_use("/", placement.cores);
   GRADRAIL_TRY(bind_to_core(cpus[static_cast<std::size_t>(bootstrap.rank()) % cpus.size()]));
   placement.bind = Bind::core;
-  if (ranks > cpus.size()) return placement;
+  if (!enough) return placement;
   cpus.resize(ranks);
   placement.cpus = std::move(cpus);
   return placement;

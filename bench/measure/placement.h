@@ -1,9 +1,9 @@
-// Which CPU a rank runs on. Ranks that the launcher started are bound to one each: left to the system, two waiting
-// ranks may share a core for seconds while another idles, and small messages then take a time slice instead of a
-// microsecond. Where ranks are more than CPUs they take them in turn; who knows that the rank it waits for has another
-// core than itself need not give its own away. Every rank has a physical core before two share one, and ranks fill a
-// NUMA node before the next, as `mpirun --bind-to core --map-by core` has it. mpirun and srun bind ranks themselves and
-// are not interfered with.
+// Which CPU a rank runs on. Ranks that the launcher started are bound to one each where there are enough: left to the
+// system, two waiting ranks may share a core for seconds while another idles, and small messages then take a time slice
+// instead of a microsecond. Where ranks are more than CPUs and are to be bound, they take them in turn: small messages
+// gain, as who knows that the rank it waits for has another core need not give its own away, and large ones lose. Every
+// rank has a physical core before two share one, and ranks fill a NUMA node before the next, as `mpirun --bind-to core
+// --map-by core` has it. mpirun and srun bind ranks themselves and are not interfered with.
 #pragma once
 
 #include <filesystem>
@@ -29,8 +29,8 @@ struct Placement {
 // is known there is a core of its own, so without it the order is that of the numbers.
 [[nodiscard]] std::vector<int> in_order_of_use(const std::filesystem::path& root, const std::vector<int>& usable);
 
-// Binds the calling rank. `wanted`: nothing for core. Errors: bad_usage where core is wanted and ranks are not the
-// launcher's; the system's, if it refuses.
+// Binds the calling rank. `wanted`: nothing for core where there is a CPU for every rank, else none. Errors: bad_usage
+// where core is wanted and ranks are not the launcher's; the system's, if it refuses.
 [[nodiscard]] Result<Placement> place_rank(const Bootstrap& bootstrap, std::optional<Bind> wanted);
 
 }  // namespace gradrail
