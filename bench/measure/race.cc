@@ -16,6 +16,8 @@ constexpr double k_most_effort = 6;  // for what may be the best, out of the tim
 constexpr std::size_t k_most_finalists = 6;
 constexpr double k_luck = 0.1;    // ln of time
 constexpr std::size_t k_few = 3;  // so many are measured once
+// How ranks that share cores lie on them may favour one throughout a block.
+constexpr int k_second_blocks = 3;
 
 }  // namespace
 
@@ -79,9 +81,13 @@ Result<SelectionSamples> race(std::int64_t bytes, std::span<const Selection> sel
   std::vector<Selection> again;
   for (const std::size_t i : finalists) again.push_back(selections[i]);
   const double spared = (1 - k_first_effort) * static_cast<double>(selections.size());
-  GRADRAIL_ASSIGN(
-      auto second,
-      measure(bytes, again, std::clamp(spared / static_cast<double>(finalists.size()), k_first_effort, k_most_effort)));
+  const double effort = std::clamp(spared / static_cast<double>(finalists.size()), k_first_effort, k_most_effort);
+  SelectionSamples second(again.size());
+  for (int block = 0; block < k_second_blocks; ++block) {
+    GRADRAIL_ASSIGN(const auto some, measure(bytes, again, effort / k_second_blocks));
+    GRADRAIL_CHECK(some.size() == again.size());
+    for (std::size_t i = 0; i < some.size(); ++i) second[i].insert(second[i].end(), some[i].begin(), some[i].end());
+  }
   take_the_later(samples, finalists, std::move(second));
   return samples;
 }

@@ -1,7 +1,9 @@
 #include "bench/measure/survey.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -20,9 +22,10 @@ constexpr std::uint64_t k_sizes[] = {8, 256, 2 << 10, 8 << 10, 32 << 10, 128 << 
 // Between hosts an operation on the largest would take longer than all the rest, and links know no caches.
 constexpr std::uint64_t k_largest_between_hosts = 4 << 20;
 constexpr std::uint64_t k_long_bytes = 256 << 10;  // from here on the bytes decide, and an operation takes its time
-// All that are plausible are measured for a short time, and those that may be the best again, longer.
+// All that are plausible are measured for a short time, and those that may be the best so many times again.
 constexpr Seconds k_first_time{0.006};
-constexpr Seconds k_second_time{0.025};
+constexpr Seconds k_second_time{0.01};
+constexpr int k_rounds = 3;
 constexpr std::size_t k_most_finalists = 4;
 constexpr double k_may_be_best = 1.3;            // times the best, in the short time
 constexpr double k_implausible = 4;              // times slower than the best by the model alone
@@ -84,7 +87,15 @@ class Survey {
     GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(group_, largest_of(sizes), options_.buffers, Cache::hot));
     for (const Collective collective : options_.collectives) {
       last_.clear();
-      for (const std::uint64_t bytes : sizes) GRADRAIL_TRY(measure(buffers, collective, bytes, times.observations));
+      std::vector<SizeTimes> measured;
+      for (const std::uint64_t bytes : sizes) {
+        GRADRAIL_ASSIGN(measured.emplace_back(), first_pass(buffers, collective, bytes));
+      }
+      GRADRAIL_TRY(measure_again(buffers, collective, measured));
+      for (const SizeTimes& size : measured)
+        for (const auto& [selection, seconds] : size.seconds)
+          times.observations.push_back(
+              {collective, selection, bytes_of(call_of(collective, size.bytes, selection)), seconds});
     }
     // Ranks other than 0 know only their own times.
     GRADRAIL_ASSIGN(const Bytes same, bootstrap_.broadcast(pack_observations(times.observations), soon()));
@@ -93,6 +104,12 @@ class Survey {
   }
 
  private:
+  using Times = std::vector<std::pair<Selection, double>>;  // seconds
+  struct SizeTimes {
+    std::uint64_t bytes = 0;
+    Times seconds;
+  };
+
   [[nodiscard]] Deadline soon() const { return Deadline::after(control_wait(options_.timeout)); }
   [[nodiscard]] std::uint64_t largest_of(const std::vector<std::uint64_t>& sizes) const {
     return std::max(sizes.back(), sizeof(double) * static_cast<std::uint64_t>(group_.ranks()));
@@ -153,28 +170,62 @@ class Survey {
     return own / least;
   }
 
-  Result<void> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
-                       std::vector<Observation>& observations) {
+  // All that are plausible at this size.
+  Result<SizeTimes> first_pass(Buffers& buffers, Collective collective, std::uint64_t bytes) {
     // Simulating many ranks takes its time.
     GRADRAIL_ASSIGN(const Bytes told, broadcast_work(bootstrap_, options_.timeout,
                                                      [&] { return pack(worth_measuring(collective, bytes)); }));
     GRADRAIL_ASSIGN(const auto selections, unpack_selections(told));
-    last_.clear();
-    GRADRAIL_TRY(measure(buffers, collective, bytes, selections, k_first_time));
-    // Of many that are about as fast the luckiest would be taken for the best; where each takes long, they are few.
-    // Ranks other than 0 know only their own times.
-    GRADRAIL_ASSIGN(const Bytes again, bootstrap_.broadcast(pack(finalists()), soon()));
-    GRADRAIL_ASSIGN(const auto finalists, unpack_selections(again));
-    if (finalists.size() > 1 && bytes < k_dear_bytes)
-      GRADRAIL_TRY(measure(buffers, collective, bytes, finalists, k_second_time));
-    for (const auto& [selection, seconds] : last_)
-      observations.push_back({collective, selection, bytes_of(call_of(collective, bytes, selection)), seconds});
+    SizeTimes size{bytes, {}};
+    GRADRAIL_ASSIGN(size.seconds, measure(buffers, collective, bytes, selections, k_first_time));
+    last_ = size.seconds;
+    return size;
+  }
+
+  // How ranks that share cores lie on them favours one or another throughout a block, by as much as a third, and of
+  // many that are about as fast the luckiest would be taken for the best. So what may be the best is measured again, in
+  // blocks some time apart, and only these count. Where each takes long, there are few, and no time for it.
+  Result<void> measure_again(Buffers& buffers, Collective collective, std::vector<SizeTimes>& sizes) {
+    std::vector<std::vector<Selection>> finalists;
+    for (const SizeTimes& size : sizes) {
+      // Ranks other than 0 know only their own times.
+      GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(pack(may_be_best(size)), soon()));
+      GRADRAIL_ASSIGN(finalists.emplace_back(), unpack_selections(told));
+    }
+    std::vector<std::map<std::size_t, double>> logs(sizes.size());  // of a size: sums of ln of seconds, by finalist
+    for (int round = 0; round < k_rounds; ++round)
+      for (std::size_t s = 0; s < sizes.size(); ++s) {
+        if (finalists[s].size() < 2 || sizes[s].bytes >= k_dear_bytes) continue;
+        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, finalists[s], k_second_time));
+        for (const auto& [selection, seconds] : again) {
+          const auto place = std::find(finalists[s].begin(), finalists[s].end(), selection) - finalists[s].begin();
+          logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / k_rounds;
+        }
+      }
+    for (std::size_t s = 0; s < sizes.size(); ++s) take_the_later(sizes[s].seconds, finalists[s], logs[s]);
     return {};
   }
 
-  // One block; the times become those of the selections.
-  Result<void> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
-                       const std::vector<Selection>& selections, Seconds each) {
+  // Times of those that were not measured again are brought to the machine as it was then.
+  static void take_the_later(Times& times, const std::vector<Selection>& finalists,
+                             const std::map<std::size_t, double>& logs) {
+    if (logs.size() != finalists.size()) return;
+    double drift = 0;
+    std::map<std::size_t, double> later;  // by place in `times`
+    for (const auto& [finalist, log_seconds] : logs) {
+      const auto at =
+          std::find_if(times.begin(), times.end(), [&](const auto& one) { return one.first == finalists[finalist]; });
+      if (at == times.end()) return;
+      drift += (log_seconds - std::log(at->second)) / static_cast<double>(logs.size());
+      later[static_cast<std::size_t>(at - times.begin())] = std::exp(log_seconds);
+    }
+    for (auto& [selection, seconds] : times) seconds *= std::exp(drift);
+    for (const auto& [place, seconds] : later) times[place].second = seconds;
+  }
+
+  // One block.
+  Result<Times> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
+                        const std::vector<Selection>& selections, Seconds each) {
     std::vector<Call> calls;
     for (const Selection& selection : selections) calls.push_back(call_of(collective, bytes, selection));
     MeasureRules rules;
@@ -184,23 +235,18 @@ class Survey {
     rules.timeout = options_.timeout;
     rules.seed = ++blocks_;
     GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap_, group_, buffers, calls, rules));
+    Times times;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
       if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;
-      const double seconds = median(outcomes[i].samples_us) * 1e-6;
-      if (seconds <= 0) continue;
-      const auto known =
-          std::find_if(last_.begin(), last_.end(), [&](const auto& one) { return one.first == selections[i]; });
-      if (known != last_.end())
-        known->second = seconds;
-      else
-        last_.emplace_back(selections[i], seconds);
+      if (const double seconds = median(outcomes[i].samples_us) * 1e-6; seconds > 0)
+        times.emplace_back(selections[i], seconds);
     }
-    return {};
+    return times;
   }
 
   // Rank 0's.
-  std::vector<Selection> finalists() const {
-    auto order = last_;
+  static std::vector<Selection> may_be_best(const SizeTimes& size) {
+    Times order = size.seconds;
     std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     std::vector<Selection> nearest;
     for (const auto& [selection, seconds] : order)
@@ -244,7 +290,7 @@ class Survey {
   Communicator& group_;
   const CostModel& model_;
   const SurveyOptions& options_;
-  std::vector<std::pair<Selection, double>> last_;  // rank 0's seconds, at the size measured last
+  Times last_;  // rank 0's, at the size measured last
   std::uint64_t blocks_ = 0;
 };
 
