@@ -119,12 +119,12 @@ class Reporter : public SweepListener {
 
   Result<void> steps(const Point& point, std::span<const RankStep> steps) override {
     if (!trace_) return {};
-    static constexpr std::string_view k_names[] = {"send", "recv", "recv_reduce", "reduce", "copy"};
-    GRADRAIL_TRY(trace_->begin_point(fmt::format("{} {} {} {} {} B", point.collective, point.algorithm, point.transport,
-                                                 point.topology, point.bytes)));
+    GRADRAIL_TRY(
+        trace_->begin_point(fmt::format("{} {} {} {} {} B{}", point.collective, point.algorithm, point.transport,
+                                        point.topology, point.bytes, is_encoded(point) ? " " + *point.codec : "")));
     for (const RankStep& step : steps) {
-      const std::string_view op = k_names[static_cast<std::size_t>(step.op)];
-      const std::string name = step.peer < 0 ? std::string(op) : fmt::format("{} rank {}", op, step.peer);
+      std::string name = step.peer < 0 ? step.name : fmt::format("{} rank {}", step.name, step.peer);
+      if (step.phase >= 0) name += fmt::format(", phase {}", step.phase);
       TraceEvent event;
       event.name = name;
       event.rank = step.rank;
@@ -132,7 +132,8 @@ class Reporter : public SweepListener {
       event.start_us = std::max(0.0, step.start_us);
       event.duration_us = step.duration_us;
       event.step = step.step;
-      event.op = op;
+      event.op = step.name;
+      event.phase = step.phase;
       event.peer = step.peer;
       event.bytes = step.bytes;
       GRADRAIL_TRY(trace_->add(event));

@@ -416,7 +416,8 @@ class Sweep {
     };
     for (const StepTime& time : times) {
       mine.put(time.lane);
-      mine.put(static_cast<std::uint8_t>(time.op));
+      mine.put_string(std::string(time.name));
+      mine.put(time.phase);
       mine.put(time.step);
       mine.put(time.peer);
       mine.put(static_cast<std::uint64_t>(time.bytes));
@@ -432,7 +433,8 @@ class Sweep {
         SweepListener::RankStep step;
         step.rank = static_cast<int>(rank);
         step.lane = reader.get<std::uint8_t>();
-        step.op = static_cast<Op>(reader.get<std::uint8_t>());
+        step.name = reader.get_string();
+        step.phase = reader.get<int>();
         step.step = reader.get<std::int32_t>();
         step.peer = reader.get<int>();
         step.bytes = static_cast<std::int64_t>(reader.get<std::uint64_t>());

@@ -71,8 +71,9 @@ class SweepListener {
   struct RankStep {
     int rank = 0;
     int lane = 0;
-    Op op = Op::send;
-    int step = 0;
+    std::string name;  // StepTime::name
+    int phase = -1;    // StepTime::phase
+    int step = -1;     // of a plan
     int peer = -1;
     std::int64_t bytes = 0;
     double start_us = 0;

@@ -50,8 +50,10 @@ Result<void> TraceWriter::add(const TraceEvent& event) {
   const double start_us = point_start_us_ + finite(event.start_us);
   const double duration_us = finite(event.duration_us);
   end_us_ = std::max(end_us_, start_us + duration_us);
-  std::string args = fmt::format(R"("rank":{},"lane":{},"step":{},"op":{},"bytes":{})", event.rank, event.lane,
-                                 event.step, quoted(event.op), event.bytes);
+  std::string args =
+      fmt::format(R"("rank":{},"lane":{},"op":{},"bytes":{})", event.rank, event.lane, quoted(event.op), event.bytes);
+  if (event.step >= 0) args += fmt::format(R"(,"step":{})", event.step);
+  if (event.phase >= 0) args += fmt::format(R"(,"phase":{})", event.phase);
   if (event.peer >= 0) args += fmt::format(R"(,"peer":{})", event.peer);
   put(slice(event.name, "step", pid, tid, start_us, duration_us, args));
   return waiting_.size() < k_write_at_bytes ? Result<void>() : flush();

@@ -22,7 +22,8 @@ struct TraceEvent {
   int lane = 0;
   double start_us = 0;  // since the point began; not negative
   double duration_us = 0;
-  int step = 0;            // of the rank's program
+  int step = 0;            // of the rank's program; -1 where it is none of a plan
+  int phase = -1;          // of an exchange; -1 where there is none
   std::string_view op;     // "recv_reduce"
   int peer = -1;           // -1 where the step has none
   std::int64_t bytes = 0;  // moved

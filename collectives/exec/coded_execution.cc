@@ -183,7 +183,10 @@ Result<void> CodedExecution::bind(const ExchangeSetting& setting, const Exchange
 void CodedExecution::start(MemoryView in, MemoryView out, MemoryView wire) {
   bases_ = {in.data(), out.data(), wire.data()};
   wire_ = wire;
-  for (Lane& lane : lanes_) lane.next = lane.next_later = 0;
+  for (Lane& lane : lanes_) {
+    lane.next = lane.next_later = 0;
+    lane.idle_since.reset();
+  }
   for (Arrival& arrival : arrivals_) arrival.ticket = 0;
   for (Pipe& pipe : pipes_) {
     pipe.posted = 0;
@@ -233,11 +236,15 @@ bool CodedExecution::progress() {
   for (Lane& lane : lanes_) {
     std::size_t budget = k_turn;
     while (budget > 0 && !failed_ && !lane.finished()) {
-      if (!run_main(lane, budget) && !run_later(lane, budget)) break;
+      if (!run_main(lane, budget) && !run_later(lane, budget)) {
+        if (trace_.wanted() && !lane.idle_since) lane.idle_since = Clock::now();
+        break;
+      }
       moved = true;
     }
     finished &= lane.finished();
   }
+  trace_.look();
   if (finished && !failed_ && all_moved()) {
     if (out_count_ > 0) decoder_->finish({reinterpret_cast<float*>(bases_[1]), out_count_});
     running_.wire = std::max(Seconds(0), Seconds(Clock::now() - started_) - running_.encode - running_.decode);
@@ -254,9 +261,11 @@ bool CodedExecution::run_main(Lane& lane, std::size_t& budget) {
   switch (step.kind) {
     case Kind::await:
       if (!arrived(step.arrival)) return false;
+      trace_waiting(lane, step);
       break;
     case Kind::send: {
       if (!step.channel->can_send()) return false;
+      trace_waiting(lane, step);
       const Slice slice{wire_.memory->region(step.channel->reach), wire_.offset + step.from, step.from_bytes};
       if (auto posted = step.channel->endpoint->send(slice); !posted) {
         fail_with(std::move(posted).error());
@@ -267,10 +276,11 @@ bool CodedExecution::run_main(Lane& lane, std::size_t& budget) {
         if (pipe.channel == step.channel) pipe.last_send = ticket;
       running_.wire_bytes += step.from_bytes;
       running_.dense_bytes += step.count * sizeof(float);
+      trace_.sent({"send", step.channel->endpoint->peer(), step.from_bytes, -1, number_of(lane)}, *step.channel);
       break;
     }
     default:
-      work(step);
+      work(step, number_of(lane));
       if (failed_) return false;
       budget -= std::min(budget, step.count);
   }
@@ -282,18 +292,35 @@ bool CodedExecution::run_later(Lane& lane, std::size_t& budget) {
   if (lane.next_later == lane.later.size() || lane.later[lane.next_later].after > lane.next) return false;
   const Bound& step = lane.later[lane.next_later];
   if (step.sender >= 0 && !arrived(step.arrival)) return false;
-  work(step);
+  trace_waiting(lane, step);
+  work(step, number_of(lane));
   if (failed_) return false;
   budget -= std::min(budget, step.count);
   ++lane.next_later;
   return true;
 }
 
-void CodedExecution::work(const Bound& step) {
+// The lane had nothing to do until this step could be taken.
+void CodedExecution::trace_waiting(Lane& lane, const Bound& step) {
+  if (!lane.idle_since) return;
+  const int peer = step.channel != nullptr ? step.channel->endpoint->peer() : step.sender;
+  const std::size_t bytes = step.kind == Kind::send ? 0 : step.from_bytes;
+  trace_.over({"await", peer, bytes, -1, number_of(lane)}, *lane.idle_since);
+  lane.idle_since.reset();
+}
+
+void CodedExecution::work(const Bound& step, std::uint8_t lane) {
   const auto begin = Clock::now();
   const bool encoding = step.kind == Kind::encode || step.to_wire;
   const auto result = encoding ? encode(step) : decode(step);
   (encoding ? running_.encode : running_.decode) += Seconds(Clock::now() - begin);
+  const bool decodes = step.from_coded && !(encoding && step.to_coded);
+  trace_.over({step.kind == Kind::encode ? "encode"
+               : decodes                 ? "decode"
+               : step.kind == Kind::add  ? "reduce"
+                                         : "copy",
+               step.sender, step.kind == Kind::encode ? step.to_bytes : step.from_bytes, -1, lane},
+              begin);
   if (result) return;
   Error error = result.error();
   if (step.sender >= 0) {

@@ -18,6 +18,7 @@
 #include "collectives/exec/coded_program.h"
 #include "collectives/exec/exchange.h"
 #include "collectives/exec/kernels/reduce.h"
+#include "collectives/exec/step_trace.h"
 
 namespace gradrail {
 
@@ -36,6 +37,7 @@ class CodedExecution final : public ExchangeRun {
   [[nodiscard]] Execution::Awaited awaited() const override;
   [[nodiscard]] const Error* failure() const override;
   [[nodiscard]] const Encoding& encoding() const override { return encoding_; }
+  void trace(std::vector<StepTime>* times) override { trace_.into(times); }
 
  private:
   CodedExecution() = default;
@@ -72,6 +74,7 @@ class CodedExecution final : public ExchangeRun {
   struct Lane {
     std::vector<Bound> main, later;
     std::size_t next = 0, next_later = 0;
+    std::optional<Clock::time_point> idle_since;  // where a trace is wanted
     [[nodiscard]] bool finished() const { return next == main.size() && next_later == later.size(); }
   };
 
@@ -80,7 +83,11 @@ class CodedExecution final : public ExchangeRun {
   // False if it has to wait.
   [[nodiscard]] bool run_main(Lane& lane, std::size_t& budget);
   [[nodiscard]] bool run_later(Lane& lane, std::size_t& budget);
-  void work(const Bound& step);
+  void work(const Bound& step, std::uint8_t lane);
+  void trace_waiting(Lane& lane, const Bound& step);
+  [[nodiscard]] std::uint8_t number_of(const Lane& lane) const {
+    return static_cast<std::uint8_t>(&lane - lanes_.data());
+  }
   [[nodiscard]] Result<void> encode(const Bound& step);
   [[nodiscard]] Result<void> decode(const Bound& step);
   [[nodiscard]] std::byte* address(bool wire, Store store, std::size_t offset) const;
@@ -106,6 +113,7 @@ class CodedExecution final : public ExchangeRun {
   std::optional<Error> failed_;
   Clock::time_point started_;
   Encoding encoding_, running_;
+  StepTrace trace_;
 };
 
 }  // namespace gradrail

@@ -265,6 +265,7 @@ Result<Communicator::Operation> Communicator::start(const Call& call, Deadline d
   place.number = ++started_;
   place.out = call.out.data();
   if (bound->exchange != nullptr) [[unlikely]] {
+    bound->exchange->trace(times_);
     bound->exchange->start(call.in, call.out, {&place.scratch, 0});
     progress();
     return Operation{place.number};

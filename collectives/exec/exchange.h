@@ -83,6 +83,8 @@ class ExchangeRun {
   // As Execution's.
   [[nodiscard]] virtual Execution::Awaited awaited() const = 0;
   [[nodiscard]] virtual const Error* failure() const = 0;
+  // Records step times (step_trace.h) of the runs that are started from now on; null: none.
+  virtual void trace(std::vector<StepTime>* times) = 0;
   // Of the run that was done last.
   [[nodiscard]] virtual const Encoding& encoding() const = 0;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "collectives/schedule/render.h"
 #include "transports/base/check.h"
 
 namespace gradrail {
@@ -400,7 +401,7 @@ const Error* Execution::failure() const {
 void Execution::began(const BoundStep& step, const Lane& lane, Clock::time_point when) {
   StepTime time;
   time.step = step.step;
-  time.op = program_.op_of(step.step);
+  time.name = to_string(program_.op_of(step.step));
   time.lane = static_cast<std::uint8_t>(&lane - lanes_.data());
   if (step.inputs + step.outputs > 0) time.peer = program_.channels[step.channels]->endpoint->peer();
   time.bytes = step.bytes;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "collectives/exec/binding.h"
@@ -19,8 +20,9 @@ namespace gradrail {
 
 // A step of one execution, for traces.
 struct StepTime {
-  std::int32_t step = 0;  // index of the first program step
-  Op op = Op::send;
+  std::int32_t step = -1;   // index of the first program step; -1 where data is encoded
+  std::string_view name{};  // a plan's opcode, or as step_trace.h says
+  int phase = -1;           // of an exchange: 0 are the messages for everybody, of rounds the round
   std::uint8_t lane = 0;
   int peer = -1;
   std::size_t bytes = 0;

@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "collectives/schedule/render.h"
+
 namespace gradrail {
 
 namespace {
@@ -97,7 +99,8 @@ const Error* Gathering::failure() {
 
 void Gathering::began() {
   StepTime time;
-  time.op = Op::recv_reduce;
+  time.step = 0;
+  time.name = to_string(Op::recv_reduce);
   time.bytes = bytes_;
   time.begin = time.end = Clock::now();
   times_->push_back(time);

@@ -67,6 +67,7 @@ void Parcels::send(int peer, const Parcel& parcel) {
 
 bool Parcels::progress() {
   bool moved = false;
+  trace_.look();
   for (Pipe& pipe : pipes_) {
     if (failed_) break;
     moved |= push(pipe);
@@ -102,6 +103,7 @@ bool Parcels::push(Pipe& pipe) {
     if (!posted) return refuse(std::move(posted).error());
     pipe.ticket = ++channel.sends;
     ++pipe.posted;
+    if (!front || parcel.bytes == 0) trace_.sent({"send", pipe.peer, parcel.bytes, parcel.phase}, channel);
     moved = true;
   }
   return moved;
@@ -117,6 +119,7 @@ bool Parcels::pull(Pipe& pipe) {
         auto posted = channel.endpoint->recv(slice(channel, pipe.fronts, k_front));
         if (!posted) return refuse(std::move(posted).error());
         pipe.awaited = ++channel.recvs;
+        if (trace_.wanted()) pipe.since = Clock::now();
         --pipe.left;
         pipe.coming = Coming::front;
         break;
@@ -173,6 +176,7 @@ bool Parcels::read_front(Pipe& pipe) {
 
 bool Parcels::take(Pipe& pipe) {
   pipe.coming = Coming::nothing;
+  trace_.over({"await", pipe.peer, pipe.parcel.bytes, pipe.parcel.phase}, pipe.since);
   auto taken = owner_.arrived(pipe.peer, pipe.parcel);
   if (!taken) return refuse(std::move(taken).error());
   return true;

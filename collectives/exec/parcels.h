@@ -23,6 +23,7 @@
 #include "collectives/exec/channel.h"
 #include "collectives/exec/execution.h"
 #include "collectives/exec/memory.h"
+#include "collectives/exec/step_trace.h"
 #include "transports/base/result.h"
 
 namespace gradrail {
@@ -53,7 +54,8 @@ class Parcels {
   // Room for fronts, in the wire memory, of so many parcels to each of so many peers.
   [[nodiscard]] static std::size_t front_bytes(std::size_t peers, std::size_t most);
 
-  explicit Parcels(ParcelOwner& owner) : owner_(owner) {}
+  // Messages are written into the trace, of their exchange's phases.
+  Parcels(ParcelOwner& owner, StepTrace& trace) : owner_(owner), trace_(trace) {}
   // At most `most` parcels are sent to the peer in one run. Fronts are at `fronts` and the next bytes of the wire
   // memory.
   void add_peer(int peer, Channel& channel, std::size_t most, std::size_t& fronts);
@@ -85,6 +87,7 @@ class Parcels {
     Coming coming = Coming::nothing;
     std::uint64_t awaited = 0;  // the receive that `coming` stands for
     Parcel parcel;              // that is coming
+    Clock::time_point since;    // the post of what is awaited; where a trace is wanted
     std::uint64_t sent_before = 0;
   };
 
@@ -99,6 +102,7 @@ class Parcels {
   }
 
   ParcelOwner& owner_;
+  StepTrace& trace_;
   MemoryView wire_;
   std::vector<Pipe> pipes_;
   std::optional<Error> failed_;

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "collectives/exec/exchange.h"
+#include "collectives/exec/step_trace.h"
 #include "collectives/plan/planner.h"
 #include "collectives/select/selector.h"
 
@@ -86,6 +87,7 @@ class RoundsExchange final : public ExchangeRun {
     const auto* const from = reinterpret_cast<const float*>(in.data());
     auto first = rounds_.first({from, setting_.count}, origin);
     encoding_.encode += Clock::now() - started_;
+    trace_.over({"encode", -1, lengths_[0] * sizeof(float), 0}, started_);
     if (!first) {
       failed_ = std::move(first).error();
       return;
@@ -101,6 +103,7 @@ class RoundsExchange final : public ExchangeRun {
     if (++round_ == 1) {
       const auto second = rounds_.second();
       encoding_.encode += Clock::now() - before;
+      trace_.over({"encode", -1, lengths_[1] * sizeof(float), 1}, before);
       sum(second);
     } else {
       finish(before);
@@ -116,6 +119,10 @@ class RoundsExchange final : public ExchangeRun {
     return round_ < 2 ? runs_[round_]->failure() : nullptr;
   }
   [[nodiscard]] const Encoding& encoding() const override { return encoding_; }
+  void trace(std::vector<StepTime>* times) override {
+    trace_.into(times);
+    for (const auto& run : runs_) run->trace(times);
+  }
 
  private:
   void sum(std::span<float> values) {
@@ -130,6 +137,7 @@ class RoundsExchange final : public ExchangeRun {
     codec_.finish(to);
     const auto now = Clock::now();
     encoding_.decode = now - before;
+    trace_.over({"decode", -1, lengths_[1] * sizeof(float), 1}, before);
     encoding_.wire = std::max(Seconds(0), Seconds(now - started_) - encoding_.encode - encoding_.decode);
     encoding_.wire_bytes = traffic() - traffic_;
   }
@@ -161,6 +169,7 @@ class RoundsExchange final : public ExchangeRun {
   std::size_t round_ = 2;
   std::uint64_t traffic_ = 0;
   Encoding encoding_;
+  StepTrace trace_;
   std::optional<Error> failed_;
   Clock::time_point started_;
 };

@@ -205,6 +205,7 @@ void SparseExchange::begin() {
   parcel.origin = static_cast<std::uint32_t>(setting_.rank);
   parcel.at = encoded_at_;
   parcel.bytes = message->bytes;
+  trace_.over({"encode", -1, parcel.bytes}, before);
   end(encoded(parcel));
   encoding_.encode += Clock::now() - before;
 }
@@ -229,6 +230,11 @@ bool SparseExchange::progress() {
   moved |= read_arrived();
   // While there is nothing to do but wait, what waiting is for is prepared.
   return moved || clear_some();
+}
+
+void SparseExchange::trace(std::vector<StepTime>* times) {
+  trace_.into(times);
+  if (reducing_ != nullptr) reducing_->trace(times);
 }
 
 Execution::Awaited SparseExchange::awaited() const { return reduced_ ? parcels_.awaited() : reducing_->awaited(); }
@@ -338,6 +344,7 @@ bool SparseExchange::read_arrived() {
     clear_all();
     auto taken = read(read_, whole.parts[part_]);
     encoding_.decode += Clock::now() - before;
+    trace_.over({"decode", sources_.rank_of(read_), whole.parts[part_].bytes, k_whole}, before);
     moved = true;
     if (!taken) {
       end(fault_of(read_, std::move(taken).error()));

@@ -19,6 +19,7 @@
 
 #include "collectives/exec/exchange.h"
 #include "collectives/exec/parcels.h"
+#include "collectives/exec/step_trace.h"
 #include "collectives/plan/planner.h"
 
 namespace gradrail {
@@ -51,6 +52,7 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
   [[nodiscard]] Execution::Awaited awaited() const final;
   [[nodiscard]] const Error* failure() const final;
   [[nodiscard]] const Encoding& encoding() const final { return encoding_; }
+  void trace(std::vector<StepTime>* times) final;
 
   // Lays out the wire memory and binds what is planned; once, before anything else.
   [[nodiscard]] Result<void> set_up();
@@ -122,7 +124,8 @@ class SparseExchange : public ExchangeRun, private ParcelOwner {
 
   std::string_view name_;
   bool among_sources_;
-  Parcels parcels_{*this};
+  StepTrace trace_;
+  Parcels parcels_{*this, trace_};
   std::size_t wire_bytes_ = 0;
   std::size_t encoded_at_ = 0;
   // One source's message for everybody, its parts one behind the other.

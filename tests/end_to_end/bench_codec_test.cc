@@ -70,6 +70,73 @@ TEST_F(BenchCodec, SparseDataSaysWhichExchangeItTook) {
   EXPECT_LT(points[0]["wire_bytes"].get<int>(), 2000) << "164 pairs, and what goes before them";
 }
 
+// Slices of a rank, by what was done: how many, how many bytes, in which phases, with whom.
+struct Done {
+  int times = 0;
+  std::int64_t bytes = 0;
+  std::set<int> phases, peers;
+};
+std::map<std::string, Done> done_by(const json& events, int rank) {
+  std::map<std::string, Done> all;
+  for (const json& event : events) {
+    if (event["ph"] != "X" || event["cat"] != "step" || event["args"]["rank"] != rank) continue;
+    Done& done = all[event["args"]["op"]];
+    ++done.times;
+    done.bytes += event["args"]["bytes"].get<std::int64_t>();
+    if (event["args"].contains("phase")) done.phases.insert(event["args"]["phase"].get<int>());
+    if (event["args"].contains("peer")) done.peers.insert(event["args"]["peer"].get<int>());
+  }
+  return all;
+}
+
+TEST_F(BenchCodec, TracesEncodedSteps) {
+  const std::string trace = folder_ / "coded.trace", records = folder_ / "out.json";
+  const auto ran = gradrail(words("bench -n 2 -a two_shot --codec int8 -b 1M -e 1M --iters 8 --json") +
+                            Words{records, "--trace", trace});
+  ASSERT_EQ(ran.code, 0) << ran.err << ran.out;
+  const auto events = json::parse(text_of(trace), nullptr, false);
+  ASSERT_TRUE(events.is_array());
+  const auto points = of_kind(records_of(records), "point");
+  ASSERT_THAT(points, SizeIs(1));
+  for (int rank = 0; rank < 2; ++rank) {
+    auto all = done_by(events, rank);
+    for (const char* op : {"encode", "send", "decode"}) EXPECT_GE(all[op].times, 2) << op << " of rank " << rank;
+    EXPECT_GE(done_by(events, 0)["await"].times + done_by(events, 1)["await"].times, 1);
+    EXPECT_EQ(all["send"].bytes, points[0]["wire_bytes"]) << "all that was sent";
+    EXPECT_EQ(all["send"].peers, std::set<int>{1 - rank});
+  }
+}
+
+TEST_F(BenchCodec, TracesPhasesOfExchanges) {
+  const std::string trace = folder_ / "sparse.trace";
+  const auto ran =
+      gradrail(words("bench -n 3 -a split --codec topk:0.01 -b 1M -e 1M --iters 8 --trace") + Words{trace});
+  ASSERT_EQ(ran.code, 0) << ran.err << ran.out;
+  const auto events = json::parse(text_of(trace), nullptr, false);
+  for (int rank = 0; rank < 3; ++rank) {
+    auto all = done_by(events, rank);
+    EXPECT_EQ(all["encode"].times, 1);
+    EXPECT_EQ(all["decode"].times, 3) << "the sums of every rank";
+    // Parts to both others, and sums to both.
+    EXPECT_EQ(all["send"].times, 4);
+    EXPECT_EQ(all["send"].phases, (std::set<int>{0, 1}));
+    EXPECT_EQ(all["await"].times, 4);
+    EXPECT_EQ(all["await"].phases, (std::set<int>{0, 1}));
+    EXPECT_EQ(all["await"].peers, all["send"].peers);
+  }
+}
+
+TEST_F(BenchCodec, TracesBothRoundsOfPowerSgd) {
+  const std::string trace = folder_ / "rounds.trace";
+  const auto ran =
+      gradrail(words("bench -n 2 -a rounds --codec powersgd:4 -b 1M -e 1M --iters 8 --trace") + Words{trace});
+  ASSERT_EQ(ran.code, 0) << ran.err << ran.out;
+  auto all = done_by(json::parse(text_of(trace), nullptr, false), 0);
+  EXPECT_EQ(all["encode"].phases, (std::set<int>{0, 1}));
+  EXPECT_EQ(all["decode"].times, 1);
+  EXPECT_GE(all["send"].times + all["recv_reduce"].times, 2) << "the sums' own plans";
+}
+
 TEST_F(BenchCodec, EncodesBetweenHostsOnlyWhereAskedTo) {
   const auto ran = gradrail(words("bench -n 4 --inner shm --outer tcp --topology 2x2 -a hierarchical --codec none,int8 "
                                   "--codec-where between-hosts -b 256K -e 256K --iters 8 --in-place --json") +
