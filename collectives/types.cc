@@ -102,6 +102,14 @@ std::optional<Collective> parse_collective(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view to_string(CodecWhere where) { return where == CodecWhere::everywhere ? "all" : "between-hosts"; }
+
+std::optional<CodecWhere> parse_codec_where(std::string_view name) {
+  for (const CodecWhere where : {CodecWhere::everywhere, CodecWhere::between_hosts})
+    if (name == to_string(where)) return where;
+  return std::nullopt;
+}
+
 bool reduces(Collective collective) {
   return collective == Collective::allreduce || collective == Collective::reduce_scatter ||
          collective == Collective::reduce;

@@ -45,6 +45,14 @@ inline constexpr std::array k_collectives = {Collective::allreduce, Collective::
 // The collectives whose buffers are made of one block a rank; for the others all ranks' buffers are alike.
 [[nodiscard]] bool is_blocked(Collective collective);
 
+// Between which ranks data travels encoded.
+enum class CodecWhere : std::uint8_t {
+  everywhere,
+  between_hosts,  // as float32 inside a host
+};
+[[nodiscard]] std::string_view to_string(CodecWhere where);  // "all", "between-hosts"
+[[nodiscard]] std::optional<CodecWhere> parse_codec_where(std::string_view name);
+
 // busbw = algbw * factor, as nccl-tests defines it: allreduce 2(n-1)/n; reduce-scatter, all-gather, all-to-all, gather
 // and scatter (n-1)/n; broadcast, reduce and send-recv 1.
 [[nodiscard]] double bus_factor(Collective collective, int ranks);

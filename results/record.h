@@ -114,12 +114,13 @@ struct Point {
   std::optional<std::string> error;  // why the point has no time
 
   // Of points in a run that compares codecs.
-  std::optional<std::string> codec;        // "int8"; "none" where data travels as it is
-  std::optional<std::string> codec_where;  // "all" or "between-hosts"
-  std::optional<std::int64_t> wire_bytes;  // that the rank that sends most sends for one operation
-  std::optional<double> wire_ratio;        // the same messages in float32 / wire_bytes
-  std::optional<double> encode_us;         // of the median, at the rank that encodes and decodes longest
-  std::optional<double> wire_us;           // the rest of the median
+  std::optional<std::string> codec;            // "int8"; "none" where data travels as it is
+  std::optional<std::string> requested_codec;  // "auto" where the codec, or none, was chosen by an error budget
+  std::optional<std::string> codec_where;      // "all" or "between-hosts"
+  std::optional<std::int64_t> wire_bytes;      // that the rank that sends most sends for one operation
+  std::optional<double> wire_ratio;            // the same messages in float32 / wire_bytes
+  std::optional<double> encode_us;             // of the median, at the rank that encodes and decodes longest
+  std::optional<double> wire_us;               // the rest of the median
   std::optional<double> decode_us;
   std::optional<double> rel_l2_error;    // of the result, against float64
   std::optional<double> max_error;       // of one element, as a share of the largest exact one

@@ -112,6 +112,7 @@ void point_fields(Visit& visit, T& point) {
   visit.if_set("expected_gbs", point.expected_gbs);
   visit.if_set("expected_share", point.expected_share);
   visit.if_set("codec", point.codec);
+  visit.if_set("requested_codec", point.requested_codec);
   visit.if_set("codec_where", point.codec_where);
   visit.if_set("wire_bytes", point.wire_bytes);
   visit.if_set("wire_ratio", point.wire_ratio);

@@ -97,9 +97,17 @@ Result<void> take_codecs(const AxisTexts& texts, SweepOptions& options) {
   bool encodes = false;
   for (const std::string& name : options.codecs) {
     if (name == "none") continue;
-    GRADRAIL_TRY(make_codec(name));
+    if (name != "auto") GRADRAIL_TRY(make_codec(name));
+    if (name == "auto" && texts.error_budget == 0)
+      return fail(Code::bad_usage,
+                  "--codec auto chooses a codec by the error that you can bear; say how large: --error-budget 1e-2");
     encodes = true;
   }
+  if (!(texts.error_budget >= 0 && texts.error_budget < 1))
+    return fail(Code::bad_usage,
+                fmt::format("--error-budget is {}; a relative error is at least 0 and below 1, for example 1e-2",
+                            texts.error_budget));
+  options.error_budget = texts.error_budget;
   if (texts.codec_where != "all" && texts.codec_where != "between-hosts")
     return fail(Code::bad_usage, fmt::format("--codec-where is all or between-hosts, not '{}'", texts.codec_where));
   if (texts.codec_where == "between-hosts") options.codec_where = CodecWhere::between_hosts;
@@ -210,8 +218,10 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
       ->group(what)
       ->capture_default_str();
   app.add_option("-o,--op", t.ops, "Reductions: sum, prod, min, max, avg or all")->group(what)->capture_default_str();
-  app.add_option("--codec", t.codecs,
-                 "Codecs that data travels in, side by side with none: none,int8,topk:0.01,powersgd:4+ef, ...")
+  app.add_option(
+         "--codec", t.codecs,
+         "Codecs that data travels in, side by side with none: none,int8,topk:0.01,powersgd:4+ef, ...; auto: by "
+         "--error-budget")
       ->group(what)
       ->capture_default_str();
   app.add_option("--codec-where", t.codec_where, "Where data travels encoded: all, or between-hosts only")

@@ -33,6 +33,7 @@ struct AxisTexts {
   std::string ops = "sum";
   std::string codecs = "none";
   std::string codec_where = "all";
+  double error_budget = 0;
   std::string buffers = "plain";
   std::string cache = "hot";
   int root = 0;

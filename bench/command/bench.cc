@@ -289,9 +289,10 @@ class Reporter : public SweepListener {
 };
 
 // What is compared with others is what a user gets: auto, and whatever else was named.
+bool names_auto(const std::string& list) { return ("," + list + ",").find(",auto,") != std::string::npos; }
 std::string with_auto(const std::string& algorithms) {
   if (algorithms == AxisTexts().algorithms) return "auto";
-  return ("," + algorithms + ",").find(",auto,") == std::string::npos ? "auto," + algorithms : algorithms;
+  return names_auto(algorithms) ? algorithms : "auto," + algorithms;
 }
 
 Result<void> take_peers(const std::string& text, const Bootstrap& bootstrap, SweepOptions& options) {
@@ -339,6 +340,10 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                   "A table from other hardware: refuse, or warn and use it")
       ->group(what)
       ->capture_default_str();
+  app->add_option("--error-budget", texts->measuring.axes.error_budget,
+                  "Measures beside the rest what auto does where it may choose a codec too: the table's, or by a short "
+                  "trial, whose result is off by no more than this (relative L2); none where none pays")
+      ->group(what);
   app->add_option("--against", texts->against,
                   "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, nccl, or all "
                   "that were found; ours is then auto")
@@ -351,6 +356,9 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group(where);
   return {app, [texts, argv = std::move(argv)] {
             if (!texts->against.empty()) texts->measuring.axes.algorithms = with_auto(texts->measuring.axes.algorithms);
+            if (std::string& codecs = texts->measuring.axes.codecs;
+                texts->measuring.axes.error_budget != 0 && !names_auto(codecs))
+              codecs += ",auto";
             const auto before = [&](int ranks) -> Result<void> {
               if (!texts->against.empty()) GRADRAIL_TRY(parse_peers(texts->against, runner_folder()));
               GRADRAIL_TRY(parse_axes(texts->measuring.axes, ranks));

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <memory>
 #include <optional>
 
-#include "bench/command/codec_budget.h"
 #include "bench/command/measuring.h"
 #include "bench/command/outputs.h"
 #include "bench/measure/selectors.h"
@@ -26,7 +26,6 @@ struct TuneTexts {
   MeasuringTexts measuring;
   std::string table = "gradrail-table.json";
   double budget = 120;
-  double error_budget = 0;
 
   [[nodiscard]] std::array<Output, 2> outputs() const {
     return {{{"--table", &table}, {"--json", &measuring.json, true}}};
@@ -39,9 +38,11 @@ Result<TuneOptions> parse_options(const TuneTexts& texts, int ranks) {
   if (!(texts.budget >= 1 && texts.budget <= 1e6))
     return fail(Code::bad_usage, fmt::format("--budget is {} seconds; it may be 1 to 1000000", texts.budget));
   options.budget = Seconds(texts.budget);
-  GRADRAIL_TRY(check_error_budget(texts.error_budget));
-  if (texts.error_budget == 0 && options.axes.codecs != SweepOptions().codecs)
+  if (options.axes.error_budget == 0 && options.axes.codecs != SweepOptions().codecs)
     return fail(Code::bad_usage, "tuning chooses among codecs by their error; say how large it may be: --error-budget");
+  const auto& codecs = options.axes.codecs;
+  if (std::find(codecs.begin(), codecs.end(), "auto") != codecs.end())
+    return fail(Code::bad_usage, "tuning finds out what auto is to choose; name the codecs to try, or none of them");
   // A table is of one case; what it says is used for the other types, where a byte costs about as much.
   if (options.axes.types.size() > 1 || options.axes.ops.size() > 1)
     return fail(Code::bad_usage, "a table is tuned with one type (-d) and one reduction (-o)");
@@ -89,14 +90,16 @@ class Reporter : public TuneListener {
       samples.push_back(outcome.wrong == 0 ? outcome.samples_us : std::vector<double>());
       if (outcome.wrong > 0) wrong_ = true;
     }
-    if (!block.held_out) GRADRAIL_TRY(print(tuned_size_row(block.bytes, block.selections, samples)));
+    if (block.what == For::fitting) GRADRAIL_TRY(print(tuned_size_row(block.bytes, block.selections, samples)));
     phase_ = block.phase;
     if (!json_) return {};
+    std::vector<Point> points;
     for (std::size_t i = 0; i < block.selections.size(); ++i) {
-      Point point = point_of(block.setting, block.calls[i], block.outcomes[i]);
-      point.phase = block.phase;
-      GRADRAIL_TRY(json_->write(point));
+      points.push_back(point_of(block.setting, block.calls[i], block.outcomes[i]));
+      points.back().phase = block.phase;
     }
+    say_where_encoding_pays(points);
+    for (const Point& point : points) GRADRAIL_TRY(json_->write(point));
     return {};
   }
 
@@ -105,16 +108,9 @@ class Reporter : public TuneListener {
       note("the time ran out: only finalists were measured at the last sizes, and crossings are coarse (--budget)");
     GRADRAIL_TRY(print(ranges_text(done.entry.ranges)));
     GRADRAIL_TRY(print(regret_text(done.regret)));
+    if (options_.axes.error_budget > 0) GRADRAIL_TRY(print(codecs_text(done.entry.codecs, options_.axes.error_budget)));
     if (!done.entry.ranges.empty()) table_.entries.push_back(done.entry);
     return {};
-  }
-
-  Result<void> codecs(const CodecFindings& found) {
-    for (const Point& point : found.points) {
-      wrong_ = wrong_ || point.wrong.value_or(0) > 0;
-      if (json_) GRADRAIL_TRY(json_->write(point));
-    }
-    return print(found.text);
   }
 
   Result<void> finish() {
@@ -133,8 +129,10 @@ class Reporter : public TuneListener {
     GRADRAIL_TRY(write_whole_file(texts_.table, format_table(table_)));
     if (!texts_.measuring.json.empty() && texts_.measuring.json != OutputFile::k_standard)
       GRADRAIL_TRY(print(fmt::format("# wrote {}\n", texts_.measuring.json)));
-    return print(fmt::format("# wrote {}; use it with: gradrail bench --algorithm auto --table {}\n", texts_.table,
-                             texts_.table));
+    const bool codecs = std::any_of(table_.entries.begin(), table_.entries.end(),
+                                    [](const TableEntry& entry) { return !entry.codecs.empty(); });
+    return print(fmt::format("# wrote {}; use it with: gradrail bench --algorithm auto --table {}{}\n", texts_.table,
+                             texts_.table, codecs ? fmt::format(" --error-budget {:g}", axes.error_budget) : ""));
   }
 
  private:
@@ -158,19 +156,10 @@ Result<void> tune(MeasuringRank& rank, const TuneTexts& texts) {
   GRADRAIL_ASSIGN(TuneOptions options, parse_options(texts, rank.bootstrap.ranks()));
   options.axes.cores = rank.placement.cores;
   options.axes.bind = rank.placement.bind;
-  const bool codecs = texts.error_budget > 0;
-  if (rank.bootstrap.rank() != 0) {
-    GRADRAIL_TRY(run_tuning(rank.bootstrap, options, nullptr));
-    if (codecs) GRADRAIL_TRY(measure_codecs(rank.bootstrap, options.axes, texts.error_budget));
-    return {};
-  }
+  if (rank.bootstrap.rank() != 0) return run_tuning(rank.bootstrap, options, nullptr);
   Reporter reporter(texts, options);
   GRADRAIL_TRY(reporter.begin(rank.run));
   GRADRAIL_TRY(run_tuning(rank.bootstrap, options, &reporter));
-  if (codecs) {
-    GRADRAIL_ASSIGN(const CodecFindings found, measure_codecs(rank.bootstrap, options.axes, texts.error_budget));
-    GRADRAIL_TRY(reporter.codecs(found));
-  }
   return reporter.finish();
 }
 
@@ -186,9 +175,9 @@ Command add_tune_command(CLI::App& parent, std::vector<std::string> argv) {
       ->group("Where results go")
       ->capture_default_str();
   app->add_option("--budget", texts->budget, "Seconds to spend, about")->group("How to measure")->capture_default_str();
-  app->add_option("--error-budget", texts->error_budget,
+  app->add_option("--error-budget", texts->measuring.axes.error_budget,
                   "Choose codecs too, for each size: the fastest, by --codec or of all, whose result is off by no more "
-                  "than this (relative L2), and none where none is faster")
+                  "than this (relative L2), and none where none pays; the table keeps them, with their errors")
       ->group("What to measure");
   return {app, [texts, argv = std::move(argv)] {
             const auto before = [&](int ranks) -> Result<void> {

@@ -58,7 +58,8 @@ class Block {
     wanted_.resize(all);
     looks_.resize(cases.size());
     spent_.resize(cases.size());
-    coded_ = std::any_of(cases.begin(), cases.end(), [](const BlockCase& one) { return one.call.coding.asked(); }) &&
+    coded_ = std::any_of(cases.begin(), cases.end(),
+                         [](const BlockCase& one) { return one.call.coding.asked() || one.call.coding.permitted(); }) &&
              Gradient::fits(cases.front().call);
     double touched = 0;
     for (const auto& [call, buffers] : cases)
@@ -88,6 +89,8 @@ class Block {
     cases_[index].buffers->place(call, communicator_.rank(), communicator_.ranks());
     return communicator_.run(call, soon());
   }
+  // As it came to be: auto may have chosen to.
+  [[nodiscard]] bool encoded(std::size_t index) const { return !outcomes_[index].ran.codec.empty(); }
   // The input changes from sample to sample, so that the codecs' must be made anew; of all cases alike, too.
   [[nodiscard]] bool refills() const {
     return coded_ && (cases_.front().call.in_place || cases_.front().buffers->rotates());
@@ -112,7 +115,7 @@ class Block {
     }
     outcome.ran = *ran;
     if (coded_) GRADRAIL_TRY(look(index));
-    if (rules_.check && !call.coding.asked()) {
+    if (rules_.check && !encoded(index)) {
       const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root,
                             rules_.seed * k_most_cases + index);
       buffers.place(call, rank, ranks);
@@ -160,8 +163,8 @@ class Block {
     GRADRAIL_TRY(communicator_.run(call, soon()));
     CodingLook& mine = looks_[index];
     mine.seen = gradient.look(rank, {call.out.data(), out});
-    if (call.coding.asked()) {
-      GRADRAIL_ASSIGN(mine.error_of_one, gradient.error_of_one(call.coding.codec, rank));
+    if (encoded(index)) {
+      GRADRAIL_ASSIGN(mine.error_of_one, gradient.error_of_one(outcomes_[index].ran.codec, rank));
       mine.dense_bytes = communicator_.encoding().dense_bytes;
       mine.seen.non_finite |= communicator_.encoding().non_finite;
     }
@@ -280,7 +283,7 @@ class Block {
       GRADRAIL_TRY(communicator_.run(call, deadline));
     }
     samples_[index].push_back(microseconds_since(begin) / batch);
-    if (call.coding.asked()) {
+    if (encoded(index)) {
       const Encoding& encoding = communicator_.encoding();
       spent_[index].encode += encoding.encode;
       spent_[index].decode += encoding.decode;

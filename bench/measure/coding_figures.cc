@@ -40,12 +40,12 @@ Judgement judge(const Call& call, const Ran& ran, std::span<const CodingLook> lo
     figures.non_finite |= look.seen.non_finite;
     if (look.wire_bytes >= figures.wire_bytes) {
       figures.wire_bytes = look.wire_bytes;
-      figures.dense_bytes = call.coding.asked() ? look.dense_bytes : look.wire_bytes;
+      figures.dense_bytes = ran.codec.empty() ? look.wire_bytes : look.dense_bytes;
     }
   }
   figures.relative_error = exact > 0 ? std::sqrt(off / exact) : 0;
   figures.largest_error = most > 0 ? most_off / most : 0;
-  if (!call.coding.asked()) return judged;
+  if (ran.codec.empty()) return judged;
   const Gradient gradient(call, static_cast<int>(looks.size()), seed);
   const double allowed = gradient.allowed(of_one, std::max(1, ran.requantised));
   if (!same)

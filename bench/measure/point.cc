@@ -51,18 +51,19 @@ void add_figures(Point& point, const Setting& setting, const Call& call, const O
 }
 
 // What encoding cost and did.
-void add_coding(Point& point, const Call& call, const Outcome& outcome) {
+void add_coding(Point& point, const Outcome& outcome) {
   if (!outcome.coding) return;
   const CodingFigures& figures = *outcome.coding;
-  point.codec = call.coding.asked() ? outcome.ran.codec : std::string("none");
-  if (call.coding.asked()) point.codec_where = to_string(call.coding.where);
+  const bool encoded = !outcome.ran.codec.empty();
+  point.codec = encoded ? outcome.ran.codec : std::string("none");
+  if (encoded) point.codec_where = to_string(outcome.ran.where);
   point.wire_bytes = static_cast<std::int64_t>(figures.wire_bytes);
   if (figures.wire_bytes > 0)
     point.wire_ratio = static_cast<double>(figures.dense_bytes) / static_cast<double>(figures.wire_bytes);
   point.rel_l2_error = figures.relative_error;
   point.max_error = figures.largest_error;
   if (figures.non_finite) point.non_finite = true;
-  if (!point.time_us || !call.coding.asked()) return;
+  if (!point.time_us || !encoded) return;
   const double all = point.time_us->median;
   point.encode_us = all * figures.encode_share;
   point.decode_us = all * figures.decode_share;
@@ -131,6 +132,7 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
   const bool chosen = call.coding.asked() && !point.algorithm.starts_with(call.algorithm);
   if (call.algorithm == "auto" || chosen) point.requested = std::string(call.algorithm);
   if (call.coding.asked()) point.codec = std::string(call.coding.codec);
+  if (call.coding.permitted()) point.requested_codec = "auto";
   if (outcome.refused) {
     point.error = outcome.refused->message;
     return point;
@@ -140,14 +142,14 @@ Point point_of(const Setting& setting, const Call& call, const Outcome& outcome)
                           setting.transport, call.in_place};
   const Selection ran{outcome.ran.algorithm, outcome.ran.lanes, outcome.ran.pieces};
   // The model knows no codecs.
-  if (const auto seconds = predict(ran, question, setting.model, call.root); seconds && !call.coding.asked())
+  if (const auto seconds = predict(ran, question, setting.model, call.root); seconds && outcome.ran.codec.empty())
     point.model_us = *seconds * 1e6;
   point.path = outcome.path;
   point.via = setting.via;
   point.lanes = outcome.ran.lanes;
   point.chunks = static_cast<int>(outcome.ran.chunks);
   add_figures(point, setting, call, outcome);
-  add_coding(point, call, outcome);
+  add_coding(point, outcome);
   return point;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "bench/measure/codec_survey.h"
 #include "bench/measure/patience.h"
 #include "collectives/select/cost_selector.h"
 #include "transports/base/fd.h"
@@ -82,7 +83,11 @@ Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicato
                   calibrate(bootstrap, communicator, needs.buffers, communicator.cores(), needs.timeout));
   GRADRAIL_ASSIGN(const GroupTimes times, survey(bootstrap, communicator, links.model, needs));
   const char* const source = times.observations.empty() ? "measured links" : "measured links and algorithms";
-  const auto model = std::make_shared<const CostSelector>(links.model, source, times);
+  const auto model = std::make_shared<CostSelector>(links.model, source, times);
+  for (const Collective collective : needs.coded_collectives) {
+    GRADRAIL_ASSIGN(auto codecs, survey_codecs(bootstrap, communicator, collective, *model, needs));
+    model->know_codecs(collective, std::move(codecs));
+  }
   if (table == nullptr) return Selectors{model, links};
   return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};
 }

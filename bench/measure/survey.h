@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "bench/measure/buffers.h"
@@ -19,6 +20,10 @@ struct SurveyOptions {
   std::uint64_t largest = 0;
   bool in_place = false;
   BufferKind buffers = BufferKind::plain;
+  // Codecs to measure beside none (codec_survey.h), of these collectives.
+  std::vector<std::string> codecs;
+  std::vector<Collective> coded_collectives;
+  CodecWhere codec_where = CodecWhere::everywhere;
   Seconds timeout{30};  // the job's, of one operation
 };
 

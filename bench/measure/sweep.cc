@@ -8,6 +8,7 @@
 
 #include "bench/measure/against.h"
 #include "bench/measure/bare_sockets.h"
+#include "bench/measure/codec_choice.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
@@ -189,8 +190,9 @@ class Sweep {
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
     for (const Case& c : cases) largest = std::max(largest, c.bytes);
+    GRADRAIL_ASSIGN(const SurveyOptions needs, needs_of(cases));
     GRADRAIL_ASSIGN(const Selectors selectors,
-                    make_selectors(bootstrap_, *group, needs_of(cases), options_.table, options_.table_name));
+                    make_selectors(bootstrap_, *group, needs, options_.table, options_.table_name));
     selector->set(selectors.selector);
     links_ = selectors.links;
     if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
@@ -221,14 +223,22 @@ class Sweep {
   }
 
   // What has to be known of algorithms: nothing, unless auto is to choose and no table says what.
-  SurveyOptions needs_of(const std::vector<Case>& cases) const {
+  Result<SurveyOptions> needs_of(const std::vector<Case>& cases) const {
     SurveyOptions needs;
     needs.buffers = options_.buffers;
     needs.in_place = options_.in_place;
     needs.timeout = options_.rules.timeout;
     const auto& wanted = options_.algorithms;
-    if (options_.table != nullptr || std::find(wanted.begin(), wanted.end(), "auto") == wanted.end()) return needs;
-    needs.collectives = options_.collectives;
+    const bool codecs = std::find(options_.codecs.begin(), options_.codecs.end(), "auto") != options_.codecs.end();
+    if (options_.table == nullptr && (codecs || std::find(wanted.begin(), wanted.end(), "auto") != wanted.end()))
+      needs.collectives = options_.collectives;
+    const auto knows_codecs = [](const TableEntry& entry) { return !entry.codecs.empty(); };
+    if (codecs && (options_.table == nullptr ||
+                   std::none_of(options_.table->entries.begin(), options_.table->entries.end(), knows_codecs))) {
+      GRADRAIL_ASSIGN(needs.codecs, codecs_within(options_.codecs, options_.error_budget));
+      needs.coded_collectives = options_.collectives;
+      needs.codec_where = options_.codec_where;
+    }
     for (const Case& c : cases) {
       const auto bytes = static_cast<std::uint64_t>(c.bytes);
       needs.smallest = needs.largest == 0 ? bytes : std::min(needs.smallest, bytes);
@@ -283,9 +293,14 @@ class Sweep {
       auto algorithms = algorithms_of(options_, c.collective, group);
       if (codec != "none") {
         if (!Gradient::fits(call)) continue;
-        call.coding.codec = codec;
-        call.coding.where = options_.codec_where;
-        GRADRAIL_ASSIGN(algorithms, algorithms_of(options_, c.collective, group, codec));
+        if (codec == "auto") {
+          call.coding.error_budget = options_.error_budget;
+          algorithms = {"auto"};
+        } else {
+          call.coding.codec = codec;
+          call.coding.where = options_.codec_where;
+          GRADRAIL_ASSIGN(algorithms, algorithms_of(options_, c.collective, group, codec));
+        }
       }
       for (const std::string& name : algorithms) {
         call.algorithm = names.emplace_back(name);

@@ -37,8 +37,9 @@ struct SweepOptions {
   std::vector<std::int64_t> sizes;  // bytes of the collective's data
   std::vector<Type> types{Type::f32};
   std::vector<ReduceOp> ops{ReduceOp::sum};
-  std::vector<std::string> codecs{"none"};  // "none", or names as make_codec() reads them
+  std::vector<std::string> codecs{"none"};  // "none", "auto", or names as make_codec() reads them
   CodecWhere codec_where = CodecWhere::everywhere;
+  double error_budget = 0;  // of codec "auto", one of `codecs`: what answers auto chooses one within it, or none
   int root = 0;
   bool in_place = false;
   BufferKind buffers = BufferKind::plain;

@@ -6,9 +6,12 @@
 #include <cmath>
 #include <optional>
 
+#include "bench/measure/codec_choice.h"
+#include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
+#include "collectives/compress/codec.h"
 #include "collectives/select/candidates.h"
 #include "collectives/select/cost_selector.h"
 #include "results/size.h"
@@ -19,6 +22,7 @@ namespace {
 
 constexpr int k_block_tries = 3;
 constexpr double k_share_for_held_out = 0.3;  // of a case's time
+constexpr double k_share_for_codecs = 0.2;    // of the whole budget, beyond it
 constexpr Seconds k_least_time_per_point{0.01};
 constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
 
@@ -44,6 +48,8 @@ Bytes pack(const Command& command) {
     writer.put_string(selection.algorithm);
     writer.put(selection.lanes);
     writer.put(selection.pieces);
+    writer.put_string(selection.codec);
+    writer.put(static_cast<std::uint8_t>(selection.where));
   }
   return std::move(writer).take();
 }
@@ -61,6 +67,8 @@ Result<Command> unpack(const Bytes& bytes) {
     selection.algorithm = reader.get_string();
     selection.lanes = reader.get<int>();
     selection.pieces = reader.get<int>();
+    selection.codec = reader.get_string();
+    selection.where = reader.get<std::uint8_t>() == 0 ? CodecWhere::everywhere : CodecWhere::between_hosts;
     command.selections.push_back(std::move(selection));
   }
   if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
@@ -133,9 +141,7 @@ class TuningJob {
     call.op = axes_.ops.front();
     call.root = axes_.root;
     call.in_place = axes_.in_place;
-    call.algorithm = selection.algorithm;
-    call.lanes = selection.lanes;
-    call.pieces = selection.pieces;
+    carry(call, selection);
     return call;
   }
 
@@ -164,12 +170,9 @@ class TuningJob {
   }
 
   Result<void> lead(Communicator& group, Buffers& buffers, const Selectors& selectors, Collective collective) {
-    Question question;
-    question.collective = collective;
-    question.ranks = group.ranks();
-    question.ranks_per_host = group.ranks_per_host();
-    question.transport = group.transport_name();
-    question.in_place = axes_.in_place;
+    Call placed = call_of(collective, 1, {});  // the choice goes by the memory, too
+    buffers.place(placed, group.rank(), group.ranks());
+    const Question question = group.question_of(placed);
     const auto unit =
         static_cast<std::int64_t>(size_of(axes_.types.front())) * (is_blocked(collective) ? group.ranks() : 1);
     const auto grid = whole_multiples(axes_.sizes, unit);
@@ -180,32 +183,31 @@ class TuningJob {
     const double left = std::max(1.0, options_.budget.count() - spent());
     const double share = left / static_cast<double>(cases_ - done_cases_);
     const double begin = spent();
-    bool held_out = false;
+    auto what = TuneListener::For::fitting;
     double per_point = time_per_point(question, grid, share);
     const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections,
-                                    double effort) -> Result<std::vector<std::vector<double>>> {
-      listener_->next(std::min(1.0, spent() / options_.budget.count()),
-                      fmt::format("{} {} {}{}", to_string(collective), question.transport, format_size(bytes),
-                                  held_out ? " (held out)" : ""));
-      Command command;
-      command.order = Order::measure;
-      command.count = bytes / unit;
-      command.time_per_point = std::max(k_least_time_per_point.count(), per_point * effort);
-      command.selections.assign(selections.begin(), selections.end());
-      return measure_in_one_phase(group, buffers, question, bytes, held_out, command);
+                                    double effort) -> Result<SelectionSamples> {
+      GRADRAIL_ASSIGN(auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit, what, selections,
+                                                          per_point * effort));
+      SelectionSamples samples;
+      for (Outcome& outcome : outcomes) {
+        const bool good = !outcome.refused && outcome.wrong == 0;
+        samples.push_back(good ? std::move(outcome.samples_us) : std::vector<double>());
+      }
+      return samples;
     };
     TuneRules rules;
-    rules.say = [&](const std::string& what) { listener_->note(what); };
+    rules.say = [&](const std::string& text) { listener_->note(text); };
     rules.phase = [&] { return last_phase_; };
     rules.out_of_time = [&] { return spent() - begin > share * (1 - k_share_for_held_out); };
 
     TunedCase done;
     done.links = selectors.links;
     done.links_seconds = links_seconds_;
-    done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}};
+    done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
     GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
     done.entry.ranges = done.tuned.ranges;
-    held_out = true;
+    what = TuneListener::For::judging;
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
     // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
     const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(judged_on.size(), 1));
@@ -216,8 +218,58 @@ class TuningJob {
     const TableSelector by_table(table, "tuned", selectors.selector);
     GRADRAIL_ASSIGN(done.regret,
                     measure_regret(question, done.tuned, judged_on, by_table, *selectors.selector, measure, rules));
+    if (axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}))) {
+      GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table));
+    }
     GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
     return listener_->end_case(done);
+  }
+
+  // Rank 0: at each size each codec first by the algorithm that it gets anyway, and where any pays, those that do by
+  // all algorithms. The last block decides, in which everything is measured against the best without a codec.
+  Result<std::vector<CodedSize>> tune_codecs(Communicator& group, Buffers& buffers, const Question& question,
+                                             std::int64_t unit, std::span<const std::int64_t> grid,
+                                             const Selector& dense) {
+    GRADRAIL_ASSIGN(const auto codecs, codecs_within(axes_.codecs, axes_.error_budget));
+    const auto places = places_to_encode(axes_.codec_where, question.ranks, question.ranks_per_host);
+    const auto sizes = static_cast<double>(std::max<std::size_t>(1, grid.size()));
+    const double per_point = std::clamp(
+        options_.budget.count() * k_share_for_codecs / (sizes * static_cast<double>(1 + codecs.size() * places.size())),
+        k_least_time_per_point.count(), std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
+    std::vector<CodedSize> found;
+    for (const std::int64_t bytes : grid) {
+      if (bytes < static_cast<std::int64_t>(k_least_coded_bytes) || codecs.empty()) continue;
+      Question here = question;
+      here.bytes = static_cast<std::uint64_t>(bytes);
+      std::vector<Selection> selections{dense.choose(here)};
+      for (const CodecWhere where : places)
+        for (const std::string& codec : codecs) selections.push_back({"auto", 0, 0, codec, where});
+      const auto measured = [&]() -> Result<CodedSize> {
+        GRADRAIL_ASSIGN(const auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit,
+                                                                  TuneListener::For::codecs, selections, per_point));
+        return what_pays(here.bytes, selections, outcomes);
+      };
+      GRADRAIL_ASSIGN(CodedSize size, measured());
+      if (!size.choices.empty()) {
+        selections.resize(1);
+        for (const CodedChoice& choice : size.choices) add_ways_to_carry(selections, choice.selection, here);
+        GRADRAIL_ASSIGN(size, measured());
+      }
+      found.push_back(std::move(size));
+    }
+    return found;
+  }
+
+  // The choice, and its codec on every plan, as far as it may travel on plans.
+  static void add_ways_to_carry(std::vector<Selection>& selections, const Selection& choice, const Question& here) {
+    selections.push_back(choice);
+    const auto codec = make_codec(choice.codec);
+    if (!codec || !(*codec)->traits().fixed_size) return;
+    for (const Selection& plain : candidates(here, {.lanes = false, .pieces = 0})) {
+      const bool levels = plain.algorithm.starts_with("hierarchical");
+      if (plain.algorithm == choice.algorithm || (choice.where == CodecWhere::between_hosts && !levels)) continue;
+      selections.push_back({plain.algorithm, 0, 0, choice.codec, choice.where});
+    }
   }
 
   // Rank 0, while the others wait asleep for its next command.
@@ -237,9 +289,19 @@ class TuningJob {
   }
 
   // The machine is looked at before and after.
-  Result<std::vector<std::vector<double>>> measure_in_one_phase(Communicator& group, Buffers& buffers,
-                                                                const Question& question, std::int64_t bytes,
-                                                                bool held_out, Command& command) {
+  Result<std::vector<Outcome>> measure_in_one_phase(Communicator& group, Buffers& buffers, const Question& question,
+                                                    std::int64_t bytes, std::int64_t unit, TuneListener::For what,
+                                                    std::span<const Selection> selections, double seconds) {
+    listener_->next(std::min(1.0, spent() / options_.budget.count()),
+                    fmt::format("{} {} {}{}", to_string(question.collective), question.transport, format_size(bytes),
+                                what == TuneListener::For::judging  ? " (held out)"
+                                : what == TuneListener::For::codecs ? " (codecs)"
+                                                                    : ""));
+    Command command;
+    command.order = Order::measure;
+    command.count = bytes / unit;
+    command.time_per_point = std::max(k_least_time_per_point.count(), seconds);
+    command.selections.assign(selections.begin(), selections.end());
     const std::vector<Call> calls = calls_of(question.collective, command);
     std::vector<Outcome> outcomes;
     std::string phase;
@@ -264,13 +326,8 @@ class TuningJob {
                           axes_.rules.check,
                           axes_.bind,
                           links_};
-    GRADRAIL_TRY(listener_->block({setting, bytes, held_out, phase, command.selections, calls, outcomes}));
-    std::vector<std::vector<double>> samples;
-    for (Outcome& outcome : outcomes) {
-      const bool good = !outcome.refused && outcome.wrong == 0;
-      samples.push_back(good ? std::move(outcome.samples_us) : std::vector<double>());
-    }
-    return samples;
+    GRADRAIL_TRY(listener_->block({setting, bytes, what, phase, command.selections, calls, outcomes}));
+    return outcomes;
   }
 
   // So that all points of a case fit into its share of the budget, about; what bisection will add is guessed.

@@ -17,7 +17,9 @@
 namespace gradrail {
 
 struct TuneOptions {
-  SweepOptions axes;    // its sizes are the coarse grid; one type, one reduction
+  // Its sizes are the coarse grid; one type, one reduction. With an error budget codecs are tried as well, those named
+  // or one of each kind.
+  SweepOptions axes;
   Seconds budget{120};  // about, for everything
 };
 
@@ -38,10 +40,11 @@ class TuneListener {
   virtual void note(const std::string& what) = 0;  // a decision: "one_shot is not measured above 1 MiB: ..."
   // What is measured next; the share of the budget that is spent.
   virtual void next(double fraction_done, const std::string& what) = 0;
+  enum class For : std::uint8_t { fitting, judging, codecs };
   struct Block {
     const Setting& setting;
     std::int64_t bytes = 0;
-    bool held_out = false;
+    For what = For::fitting;
     std::string phase;
     std::span<const Selection> selections;
     std::span<const Call> calls;  // of the selections

@@ -35,7 +35,9 @@ auto case_key(const Comparison& c) {
 std::vector<Comparison> compare_with_peers(std::span<const Point> points) {
   std::vector<Comparison> comparisons;
   for (const Point& ours : points) {
-    if (ours.library != "gradrail" || is_encoded(ours) || ours.requested != "auto" || !is_timed(ours)) continue;
+    if (ours.library != "gradrail" || is_encoded(ours) || ours.requested_codec || ours.requested != "auto" ||
+        !is_timed(ours))
+      continue;
     const Point* best = nullptr;
     for (const Point& peer : points)
       if (peer.library != "gradrail" && is_timed(peer) && rival_key(peer) == rival_key(ours) &&

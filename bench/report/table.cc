@@ -103,7 +103,7 @@ std::string Table::row(const Point& point, Mark mark) {
     return value ? format(*value) : std::string("-");
   };
   const auto as_error = [](double value) { return fmt::format("{:.2g}", value); };
-  const std::string codec = point.codec.value_or("-");
+  const std::string codec = (point.requested_codec ? *point.requested_codec + ":" : "") + point.codec.value_or("-");
   const std::string encode = text(point.encode_us, format_us), wire_time = text(point.wire_us, format_us),
                     decode = text(point.decode_us, format_us);
   const std::string sent = point.wire_bytes ? std::to_string(*point.wire_bytes) : "-";

@@ -102,4 +102,43 @@ std::string regret_text(const Regret& regret) {
   return text;
 }
 
+std::string codecs_text(std::span<const CodedSize> sizes, double error_budget) {
+  std::string text = fmt::format("# Codecs within an error of {:g}\n", error_budget);
+  if (sizes.empty()) return text + "# none was tried: no codec is so exact, or no size is worth encoding\n";
+  const auto choice_at = [&](std::size_t i) {
+    Question question;
+    question.bytes = sizes[i].bytes;
+    question.error_budget = error_budget;
+    return find_choice(sizes, question);
+  };
+  text += fmt::format("#{:>12} {:>12}  {:<18} {:<13} {:<24} {:>17}  {}\n", "from", "to", "codec", "where", "by",
+                      "faster than none", "error");
+  for (std::size_t i = 0; i < sizes.size();) {
+    const CodedChoice* const first = choice_at(i);
+    double least = 0, most = 0, error = 0;
+    std::size_t end = i;
+    for (; end < sizes.size(); ++end) {
+      const CodedChoice* const here = choice_at(end);
+      if ((here == nullptr) != (first == nullptr) || (here != nullptr && here->selection != first->selection)) break;
+      if (here == nullptr) continue;
+      const double gain = sizes[end].dense_us / here->time_us;
+      least = end == i ? gain : std::min(least, gain);
+      most = std::max(most, gain);
+      error = std::max(error, here->error);
+    }
+    text += fmt::format(" {:>12} {:>12}  ", size_of_range(sizes[i].bytes), size_of_range(sizes[end - 1].bytes));
+    if (first == nullptr) {
+      text += "none               no codec within the error pays\n";
+    } else {
+      const std::string gains = format_factor(least) == format_factor(most)
+                                    ? format_factor(least)
+                                    : format_factor(least) + " - " + format_factor(most);
+      text += fmt::format("{:<18} {:<13} {:<24} {:>17}  {:.2g}\n", first->selection.codec,
+                          to_string(first->selection.where), format_selection(first->selection), gains, error);
+    }
+    i = end;
+  }
+  return text;
+}
+
 }  // namespace gradrail

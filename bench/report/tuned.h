@@ -1,4 +1,5 @@
-// What `gradrail tune` prints: sizes as they are measured, the fitted ranges, and how the choices do on sizes held out.
+// What `gradrail tune` prints: sizes as they are measured, the fitted ranges, how the choices do on sizes held out, and
+// the codecs that pay.
 // Text only; the caller writes it.
 #pragma once
 
@@ -21,5 +22,7 @@ namespace gradrail {
                                          std::span<const std::vector<double>> samples_us);
 [[nodiscard]] std::string ranges_text(const std::vector<TableRange>& ranges);
 [[nodiscard]] std::string regret_text(const Regret& regret);
+// What a call that bears this error gets: neighbouring sizes with one codec together.
+[[nodiscard]] std::string codecs_text(std::span<const CodedSize> sizes, double error_budget);
 
 }  // namespace gradrail

@@ -122,6 +122,9 @@ struct Communicator::Encodings {
   std::map<Key, std::unique_ptr<Bound>, Less> all;
   std::map<Key, std::shared_ptr<CodecState>, Less> states;  // place 0 stands for all
   std::map<std::string, Agreement> agreements;              // by algorithm and where data is encoded
+  // What answers "auto" said of calls that bear an error.
+  using Bearing = std::tuple<Collective, std::uint64_t, bool, Reached, double>;  // bytes, in place; error budget
+  std::map<Bearing, Selection> chosen;
   std::uint64_t lookups = 0;
 };
 

@@ -6,26 +6,25 @@
 #include <string>
 #include <string_view>
 
+#include "collectives/types.h"
 #include "transports/base/clock.h"
 
 namespace gradrail {
 
-// Between which ranks data travels encoded.
-enum class CodecWhere : std::uint8_t {
-  everywhere,
-  between_hosts,  // as float32 inside a host
-};
-[[nodiscard]] std::string_view to_string(CodecWhere where);  // "all", "between-hosts"
-
 struct Coding {
-  std::string_view codec;  // as make_codec() reads it; empty: data travels as it is
+  std::string_view codec;  // as make_codec() reads it; empty: data travels as it is, but for the budget
   CodecWhere where = CodecWhere::everywhere;
   // Whose data this is. A codec's state (what was not sent yet, a warm start) is kept from call to call of the same
   // tensor and kind; calls of one tensor do not overlap.
   std::uint32_t tensor = 0;
   std::uint64_t seed = 0;  // of random numbers; the same on all ranks
+  // Permission to be off by so much (relative L2 error of the result, above 0 and below 1), where no codec is named and
+  // the algorithm is "auto": whatever answers "auto" then names a codec as well, or none where none pays. Errors are
+  // those that were measured on data as gradients are. Calls that no codec is for travel as they are.
+  double error_budget = 0;
 
   [[nodiscard]] bool asked() const { return !codec.empty(); }
+  [[nodiscard]] bool permitted() const { return codec.empty() && error_budget > 0; }
 };
 
 // What a call came to: read from what ran, not from the request.
@@ -37,6 +36,7 @@ struct Ran {
   std::size_t steps = 0;     // of this rank's program
   std::string codec = {};    // with all parameters; empty where data was not encoded
   int requantised = 0;       // the most codec errors that add up in a value of the result, one behind the other
+  CodecWhere where = CodecWhere::everywhere;  // of the codec
 };
 
 // Of one call on this rank. Encoding and decoding are done by the thread that drives the call; while they are, the wire

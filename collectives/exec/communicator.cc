@@ -118,6 +118,8 @@ Result<Board*> Communicator::board_for(const Program& program, std::uint64_t byt
 Result<Communicator::Bound*> Communicator::bound_for(const Call& call, std::size_t place, Deadline deadline) {
   if (call.coding.asked()) [[unlikely]]
     return bound_encoded(call, place, deadline);
+  if (call.coding.permitted()) [[unlikely]]
+    return bound_within_error(call, place, deadline);
   Bindings& bindings = *bindings_;
   const bool direct = direct_out(call);
   const Bindings::Lookup lookup{call, place, direct};

@@ -56,7 +56,9 @@ struct Call {
   std::string_view algorithm = "auto";
   int lanes = 0;  // 0: what the selector or the defaults say
   int pieces = 0;
-  Coding coding = {};  // float32 data of allreduce, reduce-scatter and all-gather, summed or averaged, may be encoded
+  // float32 data of allreduce, reduce-scatter and all-gather, summed or averaged, may be encoded; never, unless this
+  // names a codec or an error that the result may have.
+  Coding coding = {};
 };
 
 class Communicator {
@@ -105,6 +107,8 @@ class Communicator {
 
   // Calls that are bound: a bounded number, of which those not called for longest are dropped, to be bound anew.
   [[nodiscard]] std::size_t bindings() const;
+  // What a selector would be asked about the call, but for its error budget.
+  [[nodiscard]] Question question_of(const Call& call) const;
   // What the call comes to, binding it if it was not yet. Errors as start().
   [[nodiscard]] Result<Ran> resolve(const Call& call, Deadline deadline);
   // Of the last call that ended of those whose data was encoded.
@@ -128,12 +132,13 @@ class Communicator {
   [[nodiscard]] bool spans_hosts(std::size_t real_hosts, bool has_outer) const;
   [[nodiscard]] Transport& transport_of(Reach reach) const { return *transports_[static_cast<std::size_t>(reach)]; }
   [[nodiscard]] static bool direct_out(const Call& call);
-  [[nodiscard]] Question question_of(const Call& call) const;
   // The call's plan but for its root. Errors: bad_usage (more lanes or pieces than are possible).
   [[nodiscard]] Result<Shape> shape_of(const Call& call, const Selection& choice) const;
   [[nodiscard]] Result<Bound*> bound_for(const Call& call, std::size_t place, Deadline deadline);
   // The same for a call whose data is encoded: communicator_coding.cc.
   [[nodiscard]] Result<Bound*> bound_encoded(const Call& call, std::size_t place, Deadline deadline);
+  // And of one that bears an error: with the codec that the selector names, if any.
+  [[nodiscard]] Result<Bound*> bound_within_error(const Call& call, std::size_t place, Deadline deadline);
   [[nodiscard]] Result<std::unique_ptr<Bound>> bind_encoded(const Call& call, std::size_t place, Deadline deadline);
   [[nodiscard]] static const Error* failure_of(const Bound& bound);
   // bound_for() where an error that parts the ranks poisons, as one of starting does.

@@ -103,6 +103,44 @@ Result<Communicator::Bound*> Communicator::bound_encoded(const Call& call, std::
   return encodings.all.emplace(std::move(key), std::move(bound)).first->second.get();
 }
 
+Result<Communicator::Bound*> Communicator::bound_within_error(const Call& call, std::size_t place, Deadline deadline) {
+  const double budget = call.coding.error_budget;
+  if (budget >= 1)
+    return fail(Code::bad_usage, fmt::format("an error of {} is more than the data itself; state one below 1", budget));
+  if (call.algorithm != "auto")
+    return fail(
+        Code::bad_usage,
+        fmt::format("codec and algorithm are chosen together for a call that states its error; leave out {}, or "
+                    "name a codec with it",
+                    call.algorithm));
+  Call plain = call;
+  plain.coding = {};
+  if (selector_ == nullptr || !can_encode(call)) return bound_for(plain, place, deadline);
+  Question question = question_of(call);
+  question.error_budget = budget;
+  const Encodings::Bearing key{question.collective, question.bytes, question.in_place, question.reached, budget};
+  auto known = encodings_->chosen.find(key);
+  if (known == encodings_->chosen.end()) {
+    if (encodings_->chosen.size() >= Encodings::k_most) encodings_->chosen.clear();
+    known = encodings_->chosen.emplace(key, selector_->choose(question)).first;
+  }
+  Selection& choice = known->second;
+  if (choice.codec.empty()) return bound_for(plain, place, deadline);
+  Call encoded = call;
+  encoded.coding.error_budget = 0;
+  encoded.coding.codec = choice.codec;
+  encoded.coding.where = choice.where;
+  encoded.algorithm = choice.algorithm;
+  if (call.lanes == 0) encoded.lanes = choice.lanes;
+  if (call.pieces == 0) encoded.pieces = choice.pieces;
+  auto bound = bound_encoded(encoded, place, deadline);
+  if (bound) return bound;
+  if (const Code code = bound.error().code; code != Code::unsupported && code != Code::bad_usage) return bound;
+  // What cannot be carried out here is no answer, on any rank.
+  choice.codec.clear();
+  return bound_for(plain, place, deadline);
+}
+
 Result<std::unique_ptr<Communicator::Bound>> Communicator::bind_encoded(const Call& call, std::size_t place,
                                                                         Deadline deadline) {
   Encodings& encodings = *encodings_;
@@ -199,6 +237,7 @@ Result<std::unique_ptr<Communicator::Bound>> Communicator::bind_encoded(const Ca
                                          std::move(ran), setting, means));
   }
   bound->ran = bound->exchange->ran();
+  bound->ran.where = call.coding.where;
 
   BoundProgram& program = bound->program;  // what memory is checked against, and averages are made by
   const auto n = static_cast<std::uint64_t>(ranks());

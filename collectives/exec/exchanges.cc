@@ -23,8 +23,6 @@ std::span<const ExchangeKind* const> exchange_kinds() {
   return std::span(k_kinds).first(std::size(k_kinds) - 1);
 }
 
-std::string_view to_string(CodecWhere where) { return where == CodecWhere::everywhere ? "all" : "between-hosts"; }
-
 Result<Codec*> CodecState::at(std::size_t index) {
   if (codecs_.size() <= index) codecs_.resize(index + 1);
   if (codecs_[index] == nullptr) {

@@ -146,6 +146,11 @@ std::optional<double> CostSelector::correction(const Selection& selection, const
 }
 
 Selection CostSelector::choose(const Question& question) const {
+  if (const auto known = codecs_.find(question.collective);
+      known != codecs_.end() && question.ranks == ranks_ && question.ranks_per_host == ranks_per_host_)
+    if (const CodedChoice* choice = find_choice(known->second, question);
+        choice != nullptr && can_carry(choice->selection, question))
+      return choice->selection;
   if (Selection known = known_selection(question); !known.algorithm.empty()) return known;
   const Key key{question.collective, question.bytes, question.ranks, question.ranks_per_host, question.in_place};
   if (const auto known = answers_.find(key); known != answers_.end()) return known->second;

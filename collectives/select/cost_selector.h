@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "collectives/schedule/cost.h"
+#include "collectives/select/coded_sizes.h"
 #include "collectives/select/model_fit.h"
 #include "collectives/select/selector.h"
 
@@ -44,6 +45,8 @@ class CostSelector : public Selector {
   // The fastest candidate; of those within k_model_tie of it, the first of the list. Answers are remembered, so that a
   // selector belongs to one thread.
   [[nodiscard]] Selection choose(const Question& question) const override;
+  // What was measured of codecs, on the group that the times are of: the answer where a question bears an error.
+  void know_codecs(Collective collective, std::vector<CodedSize> sizes) { codecs_[collective] = std::move(sizes); }
   [[nodiscard]] std::string describe() const override { return "cost model (" + source_ + ")"; }
   [[nodiscard]] const CostModel& model() const { return model_; }
 
@@ -61,6 +64,7 @@ class CostSelector : public Selector {
   int ranks_per_host_ = 0;
   std::map<Collective, std::map<std::pair<std::string, int>, Offsets>> offsets_;  // by algorithm and pieces
   std::map<Collective, std::set<double>> sizes_;                                  // measured, as ln(bytes)
+  std::map<Collective, std::vector<CodedSize>> codecs_;
   mutable std::map<Key, Selection> answers_;
 };
 

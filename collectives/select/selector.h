@@ -21,12 +21,17 @@ struct Question {
   std::string transport;  // "shm", or "shm+tcp" where the one inside a host and the one between differ
   bool in_place = false;
   Reached reached = Reached::unknown;
+  // The relative error that the caller bears, of float32 that is summed, averaged or gathered. 0: none, and no answer
+  // names a codec.
+  double error_budget = 0;
 };
 
 struct Selection {
-  std::string algorithm;  // as parse_algorithm() reads it
+  std::string algorithm;  // as parse_algorithm() reads it; with a codec, an exchange's name too (collectives/exec/)
   int lanes = 1;
   int pieces = 1;
+  std::string codec{};  // as make_codec() reads it; empty: data travels as it is
+  CodecWhere where = CodecWhere::everywhere;
   friend bool operator==(const Selection&, const Selection&) = default;
 };
 

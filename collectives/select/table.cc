@@ -29,6 +29,20 @@ std::string machine_in_words(std::string_view cpu_model, int cores) {
   return fmt::format("{} {} with {} core{}", vowel ? "an" : "a", cpu_model, cores, cores == 1 ? "" : "s");
 }
 
+Result<void> check_codecs(const TableEntry& entry, const std::string& where) {
+  for (std::size_t i = 0; i < entry.codecs.size(); ++i) {
+    const CodedSize& size = entry.codecs[i];
+    const std::string here = fmt::format("{}.codecs[{}]", where, i);
+    if (size.bytes == 0 || (i > 0 && size.bytes <= entry.codecs[i - 1].bytes))
+      return fail(Code::malformed, fmt::format("{} is of {} bytes; sizes ascend from 1", here, size.bytes));
+    const Question question{entry.collective, size.bytes, entry.ranks, entry.ranks_per_host, entry.transport, false};
+    for (std::size_t c = 0; c < size.choices.size(); ++c)
+      if (auto can = can_carry(size.choices[c].selection, question); !can)
+        return fail(Code::malformed, fmt::format("{}.choices[{}]: {}", here, c, can.error().message));
+  }
+  return {};
+}
+
 Result<void> check_entry(const TableEntry& entry, const std::string& where) {
   if (entry.ranks < 1 || entry.ranks > k_most_ranks)
     return fail(Code::malformed, fmt::format("{}.ranks is {}; it may be 1 to {}", where, entry.ranks, k_most_ranks));
@@ -50,7 +64,7 @@ Result<void> check_entry(const TableEntry& entry, const std::string& where) {
     if (auto answer = can_answer(range.selection, question); !answer)
       return fail(Code::malformed, fmt::format("{}: {}", here, answer.error().message));
   }
-  return {};
+  return check_codecs(entry, where);
 }
 
 }  // namespace
@@ -125,6 +139,11 @@ TableSelector::TableSelector(DecisionTable table, std::string name, std::shared_
 
 Selection TableSelector::choose(const Question& question) const {
   if (const TableEntry* entry = find_entry(table_, question)) {
+    if (const CodedChoice* choice = find_choice(entry->codecs, question);
+        choice != nullptr && can_carry(choice->selection, question))
+      return choice->selection;
+    if (entry->codecs.empty() && question.error_budget > 0 && fallback_ != nullptr)
+      if (Selection encoded = fallback_->choose(question); !encoded.codec.empty()) return encoded;
     const Selection& found = find_range(*entry, question.bytes).selection;
     // Another number of ranks may be one that the algorithm is not defined for.
     if (can_answer(found, question)) return found;

@@ -1,9 +1,12 @@
 // A decision table: what was measured to be best, by case and size, and where. Fitted by `gradrail tune`, looked up for
 // `--algorithm auto`. Pure: text in, text out; files belong to whoever has a name for them.
 //
-// Invariants of a table that parse_table() or check_table() accepted: schema 1; every entry has at least one range;
+// Invariants of a table that parse_table() or check_table() accepted: every entry has at least one range;
 // the ranges of an entry ascend and do not overlap; every algorithm has a planner that supports the entry's shape; no
-// two entries are of one case. Ranges say which sizes they rest on; sizes between and beyond belong to the nearest.
+// two entries are of one case; sizes with codecs ascend. Ranges say which sizes they rest on; sizes between and beyond
+// belong to the nearest.
+//
+// Schema 2 has codecs; tables of schema 1, which have none, are read as well.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +16,12 @@
 #include <string_view>
 #include <vector>
 
+#include "collectives/select/coded_sizes.h"
 #include "collectives/select/selector.h"
 
 namespace gradrail {
 
-inline constexpr int k_table_schema = 1;
+inline constexpr int k_table_schema = 2;
 
 struct TableRange {
   std::uint64_t from_bytes = 0;  // both included
@@ -36,6 +40,7 @@ struct TableEntry {
   int ranks = 1;
   int ranks_per_host = 1;
   std::vector<TableRange> ranges;
+  std::vector<CodedSize> codecs{};  // for calls that bear an error; empty: not measured
 };
 
 // Where and how a table came to be.
@@ -75,8 +80,8 @@ inline constexpr double k_farthest_ranks = 2;
 // The range for a size: the one that holds it, else the nearest in the logarithm of the size.
 [[nodiscard]] const TableRange& find_range(const TableEntry& entry, std::uint64_t bytes);
 
-// Answers from the table, and from another selector where the table says nothing. May be shared between threads if the
-// fallback may.
+// Answers from the table, and from another selector where the table says nothing, of codecs too. May be shared between
+// threads if the fallback may.
 class TableSelector : public Selector {
  public:
   // `name`: of the table, for describe(). `fallback` null: default_selection().

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "collectives/select/table.h"
 
@@ -16,6 +17,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t k_longest_text = std::size_t{16} << 20;
 constexpr std::size_t k_most_entries = 10'000;
 constexpr std::size_t k_most_ranges = 10'000;
+constexpr std::size_t k_most_choices = 100;  // at a size
 constexpr std::size_t k_longest_string = 1000;
 constexpr std::uint64_t k_most_bytes = std::uint64_t{1} << 62;
 
@@ -44,8 +46,10 @@ class Reader {
       return blame(key, fmt::format("is {}; it may be {} to {}", number, least, most)), least;
     return number;
   }
-  [[nodiscard]] double real(const char* key, double least, double most, double otherwise) {
-    const Json* value = member(key, false);
+  // Needed, unless it says what is otherwise.
+  [[nodiscard]] double real(const char* key, double least, double most, std::optional<double> or_else = std::nullopt) {
+    const Json* value = member(key, !or_else);
+    const double otherwise = or_else.value_or(0);
     if (value == nullptr) return otherwise;
     if (!value->is_number()) return blame(key, "is not a number"), otherwise;
     const auto number = value->get<double>();
@@ -103,6 +107,38 @@ Result<TableRange> read_range(const Json& json, std::string where) {
   return range;
 }
 
+Result<CodedChoice> read_choice(const Json& json, std::string where) {
+  Reader in(json, std::move(where));
+  CodedChoice choice;
+  choice.selection.codec = in.text("codec");
+  const std::string encoded = in.text("where");
+  if (const auto parsed = parse_codec_where(encoded))
+    choice.selection.where = *parsed;
+  else
+    in.blame("where", fmt::format("is '{}'; it may be all or between-hosts", encoded));
+  choice.selection.algorithm = in.text("algorithm");
+  choice.selection.lanes = static_cast<int>(in.whole("lanes", 1, 1 << 20, false));
+  choice.selection.pieces = static_cast<int>(in.whole("pieces", 1, 1 << 20, false));
+  choice.time_us = in.real("time_us", 0, 1e18);
+  choice.error = in.real("error", 0, 1e18);
+  GRADRAIL_TRY(in.done());
+  return choice;
+}
+
+Result<CodedSize> read_coded_size(const Json& json, std::string where) {
+  Reader in(json, std::move(where));
+  CodedSize size;
+  size.bytes = in.whole("bytes", 1, k_most_bytes);
+  size.dense_us = in.real("dense_us", 0, 1e18);
+  const Json* choices = in.list("choices", k_most_choices);
+  GRADRAIL_TRY(in.done());
+  for (std::size_t i = 0; i < choices->size(); ++i) {
+    GRADRAIL_ASSIGN(CodedChoice choice, read_choice((*choices)[i], fmt::format("{}[{}]", in.path("choices"), i)));
+    size.choices.push_back(std::move(choice));
+  }
+  return size;
+}
+
 Result<TableEntry> read_entry(const Json& json, std::string where) {
   Reader in(json, std::move(where));
   TableEntry entry;
@@ -119,6 +155,13 @@ Result<TableEntry> read_entry(const Json& json, std::string where) {
   for (std::size_t i = 0; i < ranges->size(); ++i) {
     GRADRAIL_ASSIGN(TableRange range, read_range((*ranges)[i], fmt::format("{}[{}]", in.path("ranges"), i)));
     entry.ranges.push_back(std::move(range));
+  }
+  if (!json.contains("codecs")) return entry;
+  const Json* codecs = in.list("codecs", k_most_ranges);
+  GRADRAIL_TRY(in.done());
+  for (std::size_t i = 0; i < codecs->size(); ++i) {
+    GRADRAIL_ASSIGN(CodedSize size, read_coded_size((*codecs)[i], fmt::format("{}[{}]", in.path("codecs"), i)));
+    entry.codecs.push_back(std::move(size));
   }
   return entry;
 }
@@ -147,6 +190,19 @@ double rounded(double value) {
   return std::round(value * scale) / scale;
 }
 
+Json json_of(const CodedSize& size) {
+  Json choices = Json::array();
+  for (const CodedChoice& choice : size.choices)
+    choices.push_back({{"codec", choice.selection.codec},
+                       {"where", to_string(choice.selection.where)},
+                       {"algorithm", choice.selection.algorithm},
+                       {"lanes", choice.selection.lanes},
+                       {"pieces", choice.selection.pieces},
+                       {"time_us", rounded(choice.time_us)},
+                       {"error", rounded(choice.error)}});
+  return {{"bytes", size.bytes}, {"dense_us", rounded(size.dense_us)}, {"choices", std::move(choices)}};
+}
+
 }  // namespace
 
 Result<DecisionTable> parse_table(std::string_view text) {
@@ -159,8 +215,8 @@ Result<DecisionTable> parse_table(std::string_view text) {
   if (in.text("kind", false) != "decision_table" && in.done())
     return fail(Code::malformed, "kind is not \"decision_table\"; it is JSON, but no decision table");
   const auto schema = in.whole("schema", 1, 1'000'000);
-  if (in.done() && schema != k_table_schema)
-    return fail(Code::malformed, fmt::format("its schema is {}, made by a later version; this one reads schema {}",
+  if (in.done() && schema > k_table_schema)
+    return fail(Code::malformed, fmt::format("its schema is {}, made by a later version; this one reads schema 1 to {}",
                                              schema, k_table_schema));
   const Json* origin = in.object("origin");
   const Json* entries = in.list("entries", k_most_entries);
@@ -199,11 +255,13 @@ std::string format_table(const DecisionTable& table) {
       if (!range.runner_up.empty()) one["runner_up"] = range.runner_up;
       ranges.push_back(std::move(one));
     }
-    json["entries"].push_back({{"collective", to_string(entry.collective)},
-                               {"transport", entry.transport},
-                               {"ranks", entry.ranks},
-                               {"ranks_per_host", entry.ranks_per_host},
-                               {"ranges", std::move(ranges)}});
+    Json one = {{"collective", to_string(entry.collective)},
+                {"transport", entry.transport},
+                {"ranks", entry.ranks},
+                {"ranks_per_host", entry.ranks_per_host},
+                {"ranges", std::move(ranges)}};
+    for (const CodedSize& size : entry.codecs) one["codecs"].push_back(json_of(size));
+    json["entries"].push_back(std::move(one));
   }
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -172,7 +172,7 @@ TEST_F(BenchCodec, IsChosenByAnErrorBudgetWhereItPays) {
                                 Words{folder_ / "table.json", "--json", folder_ / "out.json"},
                             Seconds(100));
   ASSERT_EQ(ran.code, 0) << ran.err;
-  EXPECT_THAT(ran.out, HasSubstr("# Codecs within an error of 0.01: allreduce of f32, 2 ranks as 1x2, shm\n"));
+  EXPECT_THAT(ran.out, HasSubstr("# Codecs within an error of 0.01\n"));
   std::set<std::string> measured;
   for (const json& point : of_kind(records_of(folder_ / "out.json"), "point"))
     measured.insert(point.value("codec", ""));

@@ -142,6 +142,44 @@ TEST_F(NamespaceLab, HierarchicalCarriesTheLeastOverTheLinkAndUsesSharedMemoryIn
   }
 }
 
+// A link on which encoded data takes a third of the time, and shared memory, on which it takes longer.
+TEST_F(NamespaceLab, AutoEncodesOverASlowLinkWhereAnErrorIsBorne) {
+  const std::string records = folder_ / "lab.jsonl";
+  Process lab(Words{k_lab,
+                    "each",
+                    GRADRAIL_BINARY,
+                    "bench",
+                    "--transport",
+                    "shm",
+                    "-a",
+                    "auto",
+                    "-b",
+                    "4M",
+                    "-e",
+                    "4M",
+                    "--iters",
+                    "8",
+                    "-w",
+                    "1",
+                    "--codec",
+                    "none,auto,int8,bf16",
+                    "--error-budget",
+                    "2e-2",
+                    "--json",
+                    records});
+  const int code = lab.wait(Seconds(100));
+  if (code == 77) GTEST_SKIP() << lab.err();
+  ASSERT_EQ(code, 0) << lab.err() << lab.out();
+  int chosen = 0;
+  for (const auto& point : of_kind(records_of(records), "point")) {
+    if (!point.contains("requested_codec")) continue;
+    ++chosen;
+    EXPECT_NE(point.at("codec"), "none");
+    EXPECT_LE(point.at("rel_l2_error"), 2e-2);
+  }
+  EXPECT_EQ(chosen, 1);
+}
+
 TEST_F(NamespaceLab, GivesTheExitCodeOfTheFirstToFailAndEndsTheOthers) {
   auto lab = start({"each", "sh", "-c", "[ $RANK != 2 ] || exit 3; sleep 60"});
   const int code = lab.wait(Seconds(30));

@@ -1,11 +1,14 @@
 // Data for calls that encode, what the exact result is, and which result passes for right.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "bench/measure/codec_choice.h"
 #include "bench/measure/coding_figures.h"
 #include "bench/report/codecs.h"
+#include "bench/report/tuned.h"
 
 namespace gradrail {
 namespace {
@@ -110,23 +113,70 @@ Point row(std::int64_t bytes, const char* codec, double us, double error) {
   return point;
 }
 
-TEST(CodecChoice, IsTheFastestWithinTheErrorWhereItPays) {
-  const std::vector<Point> points = {
-      row(1 << 16, "none", 100, 0),  row(1 << 16, "int8", 101, 0.009), row(1 << 16, "bf16", 140, 0.002),
-      row(1 << 20, "none", 1000, 0), row(1 << 20, "int8", 300, 0.009), row(1 << 20, "int4", 200, 0.15),
-  };
-  const auto choices = choose_codecs(points, 0.01);
-  ASSERT_EQ(choices.size(), 2u);
-  EXPECT_EQ(choices[0].point->codec, "none");
-  EXPECT_EQ(choices[1].point->codec, "int8");
-  EXPECT_EQ(codec_choices(choices, 0.01),
-            "# Codecs within an error of 0.01: allreduce of f32, 4 ranks as 2x2, tcp\n"
-            "#   64 KiB             none         no codec within the error is faster\n"
-            "#   1 MiB              int8         3.33x faster than none, error 0.009\n");
-  EXPECT_EQ(choose_codecs(points, 0.5)[1].point->codec, "int4");
-  const std::string summary = codec_summary(points);
+TEST(CodecSummary, SaysHowMuchFasterEachIsOrThatNobodyCanTell) {
+  const std::string summary =
+      codec_summary(std::vector{row(1 << 16, "none", 100, 0), row(1 << 16, "int8", 101, 0.009),
+                                row(1 << 16, "bf16", 140, 0.002), row(1 << 20, "none", 1000, 0)});
   EXPECT_NE(summary.find("int8  two_shot  cannot be told from two_shot without a codec"), std::string::npos) << summary;
   EXPECT_NE(summary.find("bf16  two_shot  1.40x slower than two_shot"), std::string::npos) << summary;
+}
+
+// A case of a block, with samples around `us`.
+Outcome outcome(const char* codec, double us, double error, const char* algorithm = "two_shot") {
+  Outcome made;
+  made.ran.algorithm = algorithm;
+  made.ran.pieces = 4;
+  made.ran.codec = codec;
+  made.coding.emplace();
+  made.coding->relative_error = error;
+  for (int i = 0; i < 40; ++i) made.samples_us.push_back(us * (1 + 0.001 * (i % 5)));
+  return made;
+}
+
+TEST(CodecChoice, IsWhatIsFasterBeyondDoubtByATenth) {
+  const std::vector<Selection> selections = {
+      {"ring", 1, 1},        {"auto", 0, 0, "bf16"},        {"auto", 0, 0, "int8"},
+      {"auto", 0, 0, "fp8"}, {"sparse", 0, 0, "topk:0.01"}, {"two_shot", 1, 1, "int4"}};
+  std::vector<Outcome> outcomes = {outcome("", 1000, 0),
+                                   outcome("bf16", 950, 0.002),
+                                   outcome("int8", 400, 0.009),
+                                   outcome("fp8:e4m3", 500, 0.03),
+                                   outcome("topk:0.01", 100, 0.96, "gather"),
+                                   outcome("int4", 200, 0.1)};
+  outcomes[5].wrong = 3;
+  const CodedSize size = what_pays(1 << 20, selections, outcomes);
+  EXPECT_EQ(size.bytes, 1u << 20);
+  EXPECT_NEAR(size.dense_us, 1000, 5);
+  ASSERT_EQ(size.choices.size(), 2u);
+  EXPECT_EQ(size.choices[0].selection, (Selection{"two_shot", 1, 4, "int8"})) << "as auto carried it";
+  EXPECT_NEAR(size.choices[0].error, 0.009, 1e-9);
+  EXPECT_EQ(size.choices[1].selection.algorithm, "sparse") << "as it was asked for, which adapts to other sizes";
+  EXPECT_EQ(
+      codecs_text(std::vector{CodedSize{1 << 16, 90, {}}, size}, 0.01),
+      "# Codecs within an error of 0.01\n"
+      "#        from           to  codec              where         by                        faster than none  error\n"
+      "       64 KiB       64 KiB  none               no codec within the error pays\n"
+      "        1 MiB        1 MiB  int8               all           two_shot, 4 pieces                   2.50x  "
+      "0.009\n");
+}
+
+TEST(CodecChoice, NothingPaysWithoutSomethingToBeat) {
+  const std::vector<Selection> selections = {{"ring", 1, 1}, {"auto", 0, 0, "int8"}};
+  std::vector<Outcome> outcomes = {outcome("", 1000, 0), outcome("int8", 400, 0.009)};
+  outcomes[0].refused = Error{Code::unsupported, "no", Error::k_no_peer, 0};
+  EXPECT_TRUE(what_pays(1 << 20, selections, outcomes).choices.empty());
+}
+
+TEST(CodecChoice, TriesThoseWhoseOwnErrorIsWithinTheBudget) {
+  const auto within = [](const std::vector<std::string>& named, double budget) {
+    return codecs_within(named, budget).value();
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(within({"none", "auto", "int8", "int4"}, 1e-2), Names{"int8"});
+  const Names all = within({"none", "auto"}, 1e-2);
+  EXPECT_NE(std::find(all.begin(), all.end(), "bf16"), all.end());
+  EXPECT_EQ(std::find(all.begin(), all.end(), "int4"), all.end());
+  EXPECT_TRUE(within({"none", "bf16", "int8"}, 1e-9).empty());
 }
 
 }  // namespace

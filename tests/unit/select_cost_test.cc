@@ -150,6 +150,20 @@ TEST(CostSelector, TimesMeasuredInPlaceAreThoseOfCallsInPlace) {
   EXPECT_EQ(CostSelector(model, "test", times).choose(question).algorithm, "tree");
 }
 
+TEST(CostSelector, KnowsCodecsOfItsGroup) {
+  CostSelector selector(CostModel{}, "test", {4, 4, {}});
+  selector.know_codecs(Collective::allreduce, {{1 << 20, 1000, {{{"two_shot", 1, 1, "int8"}, 300, 0.009}}}});
+  Question question = allreduce(1 << 20, 4);
+  EXPECT_EQ(selector.choose(question).codec, "");
+  question.error_budget = 0.01;
+  EXPECT_EQ(selector.choose(question), (Selection{"two_shot", 1, 1, "int8"}));
+  question.error_budget = 0.005;
+  EXPECT_EQ(selector.choose(question).codec, "");
+  question = allreduce(1 << 20, 8);
+  question.error_budget = 0.01;
+  EXPECT_EQ(selector.choose(question).codec, "") << "they are of four ranks";
+}
+
 TEST(ModelFit, FindsTheParametersThatMadeTheTimes) {
   CostModel truth;
   truth.inside = {4e-6, 3e-10};

@@ -33,6 +33,12 @@ DecisionTable example() {
   flat.ranges.push_back(range(200'000, 1 << 26, {"ring", 2, 8}, 0.75));
   TableEntry hosts{Collective::allreduce, "shm+tcp", 4, 2, {}};
   hosts.ranges.push_back(range(8, 1 << 26, {"hierarchical:ring+tree", 1, 1}, 0));
+  hosts.codecs.push_back({64 << 10, 800, {}});
+  hosts.codecs.push_back({16 << 20,
+                          145'000,
+                          {{{"hierarchical", 1, 8, "bf16", CodecWhere::everywhere}, 80'000, 0.0023},
+                           {{"hierarchical", 1, 4, "int8", CodecWhere::between_hosts}, 42'000, 0.0098},
+                           {{"gather", 1, 1, "topk:0.01", CodecWhere::everywhere}, 8'000, 0.96}}});
   table.entries = {flat, hosts};
   return table;
 }
@@ -72,8 +78,16 @@ TEST(DecisionTable, EveryTruncationIsRefused) {
 TEST(DecisionTable, DamagesAreNamedByTheirPlace) {
   EXPECT_THAT(refusal("[]"), HasSubstr("not a JSON object"));
   EXPECT_THAT(refusal("{}"), HasSubstr("no decision table"));
-  EXPECT_THAT(refusal(with("\"schema\": 1", "\"schema\": 2")), HasSubstr("later version"));
-  EXPECT_THAT(refusal(with("\"schema\": 1", "\"schema\": \"1\"")), HasSubstr("schema is not a whole number"));
+  EXPECT_THAT(refusal(with("\"schema\": 2", "\"schema\": 3")), HasSubstr("later version"));
+  EXPECT_THAT(refusal(with("\"schema\": 2", "\"schema\": \"2\"")), HasSubstr("schema is not a whole number"));
+  EXPECT_THAT(refusal(with("\"bytes\": 65536", "\"bytes\": 99999999")), HasSubstr("entries[1].codecs[1] is of"));
+  EXPECT_THAT(refusal(with("\"codec\": \"int8\"", "\"codec\": \"int9\"")),
+              HasSubstr("entries[1].codecs[1].choices[1]: "));
+  EXPECT_THAT(refusal(with("\"where\": \"between-hosts\"", "\"where\": \"nowhere\"")),
+              HasSubstr("choices[1].where is"));
+  EXPECT_THAT(refusal(with("\"error\": 0.0098", "\"wrong\": 0.0098")), HasSubstr("choices[1].error is missing"));
+  EXPECT_THAT(refusal(with("\"algorithm\": \"gather\"", "\"algorithm\": \"ga/ther\"")),
+              HasSubstr("no exchange's name"));
   EXPECT_THAT(refusal(with("\"from_bytes\": 8", "\"from_bytes\": \"8\"")),
               HasSubstr("entries[0].ranges[0].from_bytes is not a whole number"));
   EXPECT_THAT(refusal(with("\"from_bytes\": 8", "\"from_bytes\": -8")), HasSubstr("from_bytes is not a whole number"));
@@ -93,6 +107,19 @@ TEST(DecisionTable, DamagesAreNamedByTheirPlace) {
   EXPECT_THAT(refusal(with("\"confidence\": 0.5", "\"confidence\": 1.5")), HasSubstr("confidence is 1.5"));
   EXPECT_THAT(refusal(with("\"transport\": \"shm\"", "\"transport\": 3")), HasSubstr("transport is not a text"));
   EXPECT_THAT(refusal(with("\"cores\": 2", "\"cores\": true")), HasSubstr("origin.cores"));
+}
+
+// As `gradrail tune` wrote it before tables had codecs.
+TEST(DecisionTable, TablesOfTheFirstSchemaAreRead) {
+  const auto table = parse_table(R"({"kind": "decision_table", "schema": 1, "origin": {"cpu_model": "Some CPU",
+    "cores": 2, "phase": "64ns-64GB/s"}, "entries": [{"collective": "allreduce", "transport": "shm", "ranks": 4,
+    "ranks_per_host": 4, "ranges": [{"from_bytes": 8, "to_bytes": 1024, "algorithm": "ring", "lanes": 1, "pieces": 4,
+    "median_us": 2.5, "margin": 1.5, "confidence": 1, "sizes": 4, "runner_up": "tree"}]}]})");
+  ASSERT_TRUE(table) << table.error().message;
+  EXPECT_TRUE(table->entries[0].codecs.empty());
+  Question question{Collective::allreduce, 1 << 20, 4, 4, "shm", false};
+  question.error_budget = 0.5;
+  EXPECT_EQ(TableSelector(*table, "old", nullptr).choose(question), (Selection{"ring", 1, 4}));
 }
 
 TEST(DecisionTable, HugeNumbersAreRefused) {
@@ -170,6 +197,69 @@ TEST(TableSelector, AnswersOrFallsBack) {
   const TableSelector alone({}, "empty", nullptr);
   const Question question{Collective::broadcast, 64, 4, 4, "shm", false};
   EXPECT_EQ(alone.choose(question), default_selection(question));
+}
+
+TEST(TableSelector, NamesACodecOnlyToWhoBearsItsError) {
+  const TableSelector selector(example(), "a.json", nullptr);
+  Question question{Collective::allreduce, 16 << 20, 4, 2, "shm+tcp", false};
+  const auto codec = [&](std::uint64_t bytes, double budget) {
+    question.bytes = bytes;
+    question.error_budget = budget;
+    return selector.choose(question).codec;
+  };
+  EXPECT_EQ(codec(16 << 20, 0), "");
+  EXPECT_EQ(codec(16 << 20, 1e-3), "");
+  EXPECT_EQ(codec(16 << 20, 3e-3), "bf16");
+  EXPECT_EQ(codec(16 << 20, 1e-2), "int8");
+  EXPECT_EQ(codec(16 << 20, 0.99), "topk:0.01");
+  EXPECT_EQ(selector.choose(question).algorithm, "gather");
+  question.error_budget = 1e-2;
+  EXPECT_EQ(selector.choose(question), (Selection{"hierarchical", 1, 4, "int8", CodecWhere::between_hosts}));
+  // By the nearest size: none paid at 64 KiB, and for less data none ever does.
+  EXPECT_EQ(codec(1 << 30, 1e-2), "int8");
+  EXPECT_EQ(codec(2 << 20, 1e-2), "int8");
+  EXPECT_EQ(codec(512 << 10, 1e-2), "");
+  EXPECT_EQ(codec(8 << 10, 0.99), "");
+  // Without a codec, what the table says of such calls.
+  EXPECT_EQ(selector.choose(question).algorithm, "hierarchical:ring+tree");
+  // Of other cases nothing is known.
+  question.transport = "shm";
+  EXPECT_EQ(codec(16 << 20, 0.99), "");
+}
+
+TEST(TableSelector, AsksTheOtherSelectorForACodecWhereTheTableHasNone) {
+  class Encodes : public Selector {
+   public:
+    [[nodiscard]] Selection choose(const Question& question) const override {
+      if (question.error_budget >= 0.01) return {"two_shot", 1, 1, "int8"};
+      return {"one_shot", 1, 3};
+    }
+    [[nodiscard]] std::string describe() const override { return "test"; }
+  };
+  const TableSelector selector(example(), "a.json", std::make_shared<Encodes>());
+  Question question{Collective::allreduce, 1 << 20, 4, 4, "shm", false};
+  EXPECT_EQ(selector.choose(question).algorithm, "ring");
+  question.error_budget = 0.01;
+  EXPECT_EQ(selector.choose(question).codec, "int8");
+  question.error_budget = 0.001;
+  EXPECT_EQ(selector.choose(question), (Selection{"ring", 2, 8})) << "no codec is exact enough: the table's";
+}
+
+TEST(CodedSizes, KeepWhatIsFasterThanEverythingMoreExact) {
+  CodedSize size{1 << 20, 100, {}};
+  const auto add = [&](const char* codec, double us, double error) {
+    size.choices.push_back({{"two_shot", 1, 1, codec}, us, error});
+  };
+  add("int4", 40, 0.1);
+  add("int8", 45, 0.01);
+  add("slow", 60, 0.02);
+  add("bf16", 70, 0.002);
+  add("slower", 110, 0.0001);
+  order_choices(size);
+  ASSERT_EQ(size.choices.size(), 3u);
+  EXPECT_EQ(size.choices[0].selection.codec, "bf16");
+  EXPECT_EQ(size.choices[1].selection.codec, "int8");
+  EXPECT_EQ(size.choices[2].selection.codec, "int4");
 }
 
 TEST(DecisionTable, ForeignHardwareIsSaid) {
