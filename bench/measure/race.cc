@@ -14,8 +14,9 @@ namespace {
 
 constexpr double k_most_effort = 6;  // for what may be the best, out of the time that the others were not given
 constexpr std::size_t k_most_finalists = 6;
-constexpr double k_luck = 0.1;    // ln of time
-constexpr std::size_t k_few = 3;  // so many are measured once
+constexpr double k_luck = 0.1;         // ln of time
+constexpr double k_may_be_luck = 1.5;  // of the best, in one block
+constexpr std::size_t k_few = 3;       // so many are measured once
 // How ranks that share cores lie on them may favour one throughout a block.
 constexpr int k_second_blocks = 3;
 
@@ -73,7 +74,9 @@ Result<SelectionSamples> race(std::int64_t bytes, std::span<const Selection> sel
   std::vector<std::size_t> finalists;
   for (const std::size_t i : order) {
     if (times[i] == k_never) continue;
-    const bool near = times[i] <= k_may_be_best * times[best] || !parted(summarise(samples[i]), leader);
+    // One that is alone ahead, by less than can be luck, must be so against the next again.
+    const double limit = finalists.size() == 1 ? k_may_be_luck : k_may_be_best;
+    const bool near = times[i] <= limit * times[best] || !parted(summarise(samples[i]), leader);
     const bool wanted = std::find(always.begin(), always.end(), i) != always.end();
     if (wanted || (near && finalists.size() < k_most_finalists)) finalists.push_back(i);
   }

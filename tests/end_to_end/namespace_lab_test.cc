@@ -145,28 +145,11 @@ TEST_F(NamespaceLab, HierarchicalCarriesTheLeastOverTheLinkAndUsesSharedMemoryIn
 // A link on which encoded data takes a third of the time, and shared memory, on which it takes longer.
 TEST_F(NamespaceLab, AutoEncodesOverASlowLinkWhereAnErrorIsBorne) {
   const std::string records = folder_ / "lab.jsonl";
-  Process lab(Words{k_lab,
-                    "each",
-                    GRADRAIL_BINARY,
-                    "bench",
-                    "--transport",
-                    "shm",
-                    "-a",
-                    "auto",
-                    "-b",
-                    "4M",
-                    "-e",
-                    "4M",
-                    "--iters",
-                    "8",
-                    "-w",
-                    "1",
-                    "--codec",
-                    "none,auto,int8,bf16",
-                    "--error-budget",
-                    "2e-2",
-                    "--json",
-                    records});
+  Process lab(Words{k_lab, "each", GRADRAIL_BINARY} +
+                  words("bench --transport shm -a auto -b 4M -e 4M --iters 8 -w 1 --codec none,auto,int8,bf16 "
+                        "--error-budget 2e-2 --json") +
+                  Words{records},
+              {});
   const int code = lab.wait(Seconds(100));
   if (code == 77) GTEST_SKIP() << lab.err();
   ASSERT_EQ(code, 0) << lab.err() << lab.out();
