@@ -255,8 +255,8 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
          "--verbs", t.verbs,
          "verbs: NAME=VALUE,... of device (A+B: ranks take turns), rails (devices a rank), pairs (queue pairs a rail), "
          "srq (1: shared receives), port, gid (index or kind: ipv4, ipv6, link-local, v1), mtu, timeout, retry, "
-         "traffic_class, service_level, inline, cache (MiB "
-         "that stay registered when unused); default: the variable GRADRAIL_VERBS")
+         "traffic_class, service_level, inline, cache (MiB that stay registered when unused), gpu (best, dma-buf, "
+         "peermem, staged), chunk (KiB of copies from GPUs); default: the variable GRADRAIL_VERBS")
       ->group(how);
   app.add_option("--connect", t.connect,
                  "verbs: queue pairs connect by what ranks tell each other (exchange, the default) or by rdma_cm (cm)")

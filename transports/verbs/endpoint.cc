@@ -49,6 +49,7 @@ VerbsEndpoint::~VerbsEndpoint() {
   if (!failure_) drain();
   owner_.leave(*this);
   pairs_.clear();  // before the memory that they use
+  gpus_.clear();   // waits for copies out of the landing area
 }
 
 // A send that went in line completes before the peer has it, and a queue pair that is destroyed sends nothing again.
@@ -135,7 +136,7 @@ void VerbsEndpoint::check_life() {
 bool VerbsEndpoint::prepare_to_sleep() {
   if (failure_) return false;
   for (const auto& pair : pairs_) pair->ask_notification();
-  return progress();
+  return progress() || copying();  // nobody wakes a sleeper when a copy ends
 }
 
 bool VerbsEndpoint::progress() {

@@ -24,22 +24,26 @@
 #include "transports/verbs/cm.h"
 #include "transports/verbs/landing_area.h"
 #include "transports/verbs/registrations.h"
+#include "transports/verbs/staging.h"
 
 namespace gradrail::verbs {
 
 class VerbsTransport;
 
-// Registered with every rail.
+// Registered with every rail, unless some do not reach it: then it is not direct(), and staged.
 class VerbsRegion final : public Region {
  public:
-  VerbsRegion(const Transport& owner, Buffer buffer, Registrations::Use use)
-      : Region(owner, buffer, true), use_(std::move(use)) {}
+  VerbsRegion(const Transport& owner, Buffer buffer, bool direct, Registrations::Use use, Gpu* gpu)
+      : Region(owner, buffer, direct), use_(std::move(use)), gpu_(gpu) {}
 
   [[nodiscard]] std::uint32_t local_key(std::size_t rail) const { return use_.local_key(rail); }
   [[nodiscard]] std::uint32_t remote_key(std::size_t rail) const { return use_.remote_key(rail); }
+  // Whose memory it is, so that the CPU cannot touch it; null for the host's.
+  [[nodiscard]] Gpu* gpu() const { return gpu_; }
 
  private:
   Registrations::Use use_;
+  Gpu* gpu_;
 };
 
 // What two ranks agreed on for one pipe: what they said of themselves, and what they made.
@@ -83,6 +87,7 @@ class VerbsEndpoint final : public Endpoint {
     const std::byte* data = nullptr;
     std::size_t size = 0;
     const VerbsRegion* region = nullptr;
+    Outgoing* staging = nullptr;   // how it gets to where the device reads it; none: it is there
     std::uint64_t last_write = 0;  // on the first queue pair; 0: done as soon as it is issued
     std::size_t stripes = 1;       // once it is issued
   };
@@ -90,7 +95,9 @@ class VerbsEndpoint final : public Endpoint {
     std::byte* data = nullptr;
     std::size_t size = 0;
     const VerbsRegion* region = nullptr;  // none: in place
+    Incoming* copies = nullptr;           // how bytes of the ring get there; none: by the CPU
     [[nodiscard]] bool in_place() const { return region == nullptr; }
+    [[nodiscard]] bool by_ring() const { return region == nullptr || !region->direct(); }
   };
   struct Arrived {
     Note note = Note::part;
@@ -117,11 +124,26 @@ class VerbsEndpoint final : public Endpoint {
   void on_stripe(std::size_t pair, std::uint32_t immediate);
   [[nodiscard]] bool stripes_arrived(std::size_t bytes) const;
   bool receive();
-  [[nodiscard]] bool fits(const Arrived& part);
+  [[nodiscard]] bool fits(const Arrived& part, std::size_t ahead = 0);
   void take(std::size_t bytes);
   void answer_question();
   void give_back(std::uint64_t ring_taken);
   void wrong_size(std::uint64_t sent, std::size_t expected);
+
+  // To and from GPUs (gpu_messages.cc)
+  struct OfGpu {
+    Gpu* gpu = nullptr;
+    std::unique_ptr<Incoming> in;
+    std::unique_ptr<Outgoing> out;
+  };
+  [[nodiscard]] OfGpu& of_gpu(Gpu& gpu);
+  [[nodiscard]] Result<Outgoing*> outgoing(Gpu& gpu);
+  [[nodiscard]] Result<Incoming*> incoming(Gpu& gpu);
+  [[nodiscard]] bool copying() const;
+  bool stage();
+  [[nodiscard]] bool place_staged(Send& send, const Advert& advert);
+  [[nodiscard]] bool copy_in(const Recv& recv);
+  [[nodiscard]] bool flush(Gpu& gpu);
 
   // Both (endpoint.cc)
   [[nodiscard]] Result<void> refuse(const Slice& slice) const;
@@ -168,6 +190,11 @@ class VerbsEndpoint final : public Endpoint {
   };
   std::vector<Stripe> stripes_;
 
+  // Staging of what is sent: how far the messages have been copied from GPUs.
+  std::vector<OfGpu> gpus_;  // that messages came from or went to
+  std::uint64_t staged_ = 0;
+  std::size_t staged_bytes_ = 0;  // of message staged_
+
   // Receiving
   std::uint64_t recvs_posted_ = 0;
   std::uint64_t adverts_sent_ = 0;  // receives up to this one are advertised, or need no advert
@@ -176,6 +203,12 @@ class VerbsEndpoint final : public Endpoint {
   std::uint64_t ring_read_ = 0;
   std::uint64_t parts_owed_ = 0;
   std::uint64_t ring_owed_ = 0;
+  struct Copying {  // parts of the oldest message that are on their way to a GPU
+    std::size_t parts = 0;
+    std::size_t bytes = 0;
+    std::uint64_t ring = 0;  // position behind them
+    bool whole = false;      // the last part is among them
+  } copying_;
   std::optional<Question> question_;
   std::array<Recv, k_depth> recvs_;
   std::array<Arrived, k_parts> arrived_;

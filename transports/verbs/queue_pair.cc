@@ -95,7 +95,7 @@ int QueuePair::write(const Write& write) {
   request.opcode = write.immediate ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE;
   if (write.immediate) request.imm_data = *write.immediate;
   if (write.complete || number - asked_ >= k_sends / 4) request.send_flags |= IBV_SEND_SIGNALED;
-  if (write.bytes > 0 && write.bytes <= inline_bytes_) request.send_flags |= IBV_SEND_INLINE;
+  if (write.bytes > 0 && write.bytes <= inline_bytes_ && !write.out_of_line) request.send_flags |= IBV_SEND_INLINE;
   request.wr.rdma.remote_addr = write.to;
   request.wr.rdma.rkey = write.remote_key;
   if (const int error = calls_.post_send(pair_, request); error != 0) return error;

@@ -50,7 +50,8 @@ class QueuePair {
     std::uint64_t to = 0;
     std::uint32_t remote_key = 0;
     std::optional<std::uint32_t> immediate = std::nullopt;
-    bool complete = false;  // ask for a completion
+    bool complete = false;     // ask for a completion
+    bool out_of_line = false;  // whatever its size, as the CPU cannot read it
   };
   // Entries of the send queue that are free.
   [[nodiscard]] std::size_t room() const { return k_sends - static_cast<std::size_t>(posted_ - acked_); }

@@ -27,13 +27,18 @@ Result<void> VerbsEndpoint::post(const Recv& recv) {
 Result<void> VerbsEndpoint::recv(Slice destination) {
   if (failure_ || !destination.within(owner_)) [[unlikely]]
     return refuse(destination);
-  return post(Recv{destination.data(), destination.size, static_cast<const VerbsRegion*>(destination.region)});
+  const auto* const region = static_cast<const VerbsRegion*>(destination.region);
+  Incoming* copies = nullptr;
+  if (region->gpu() != nullptr) [[unlikely]] {
+    GRADRAIL_ASSIGN(copies, incoming(*region->gpu()));
+  }
+  return post(Recv{destination.data(), destination.size, region, copies});
 }
 
 Result<void> VerbsEndpoint::recv_in_place(std::size_t bytes) {
   if (failure_) [[unlikely]]
     return tl::unexpected<Error>(*failure_);
-  return post(Recv{nullptr, bytes, nullptr});
+  return post(Recv{nullptr, bytes, nullptr, nullptr});
 }
 
 bool VerbsEndpoint::poll() {
@@ -107,16 +112,18 @@ void VerbsEndpoint::answer_question() {
   if (number <= recvs_done_) question_.reset();
 }
 
-// Whether what has arrived can be (the next part of) the oldest message; ends the pipe if not.
-bool VerbsEndpoint::fits(const Arrived& part) {
+// Whether what has arrived can be (the next part of) the oldest message, of which received_ + `ahead` bytes have come
+// before it; ends the pipe if not.
+bool VerbsEndpoint::fits(const Arrived& part, std::size_t ahead) {
   const Recv& recv = recvs_[recvs_done_ % k_depth];
   if (part.note == Note::placed) {
-    if (recv.size > eager_bytes_ && !recv.in_place() && received_ == 0 && part.value == (recvs_done_ & k_value_mask))
+    if (recv.size > eager_bytes_ && !recv.by_ring() && received_ + ahead == 0 &&
+        part.value == (recvs_done_ & k_value_mask))
       return true;
     break_off(Code::malformed, fmt::format("{} placed message {} where {} was due", who_, part.value, recvs_done_));
     return false;
   }
-  const std::uint64_t total = received_ + part.value;
+  const std::uint64_t total = received_ + ahead + part.value;
   if (part.value > part_bytes_ || (part.note == Note::last_part ? total != recv.size : total >= recv.size)) {
     wrong_size(total, recv.size);
     return false;
@@ -133,6 +140,7 @@ bool VerbsEndpoint::receive() {
     if (taken_ == 0 && !fits(part)) return moved;
     if (part.note == Note::placed) {
       if (!stripes_arrived(recv.size)) break;
+      if (recv.region->gpu() != nullptr && !flush(*recv.region->gpu())) break;
       for (std::size_t index = stripes_of(recv.size, pairs_.size()); --index > 0;) ++stripes_[index].taken;
       give_back(0);
       ++recvs_done_;
@@ -140,6 +148,11 @@ bool VerbsEndpoint::receive() {
       continue;
     }
     if (recv.in_place() && recv.size > 0) break;  // the caller's
+    if (recv.copies != nullptr) {
+      if (!copy_in(recv)) break;
+      moved = true;
+      continue;
+    }
     const auto extent = next_extent(ring_read_, part.value, ring_bytes_);
     const std::size_t now = std::min<std::size_t>(part.value - taken_, k_turn_bytes - turn);
     if (now > 0) std::memcpy(recv.data + received_, landing_.data() + Landing::ring_at() + extent.offset + taken_, now);

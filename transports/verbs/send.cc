@@ -26,7 +26,12 @@ Result<void> VerbsEndpoint::send(Slice source) {
     if (sends_posted_ - sends_done_ == k_depth)
       return fail(Code::exhausted, fmt::format("{} sends to {} are outstanding already", k_depth, who_), peer());
   }
-  sends_[sends_posted_++ % k_depth] = {source.data(), source.size, static_cast<const VerbsRegion*>(source.region)};
+  const auto* const region = static_cast<const VerbsRegion*>(source.region);
+  Outgoing* staging = nullptr;
+  if (!region->direct()) [[unlikely]] {
+    GRADRAIL_ASSIGN(staging, outgoing(*region->gpu()));
+  }
+  sends_[sends_posted_++ % k_depth] = {source.data(), source.size, region, staging};
   if (sends_issued_ + 1 == sends_posted_) transmit();
   if (sends_done_ < sends_issued_) settle();
   return {};
@@ -42,7 +47,7 @@ bool VerbsEndpoint::post(QueuePair& pair, const QueuePair::Write& write) {
 }
 
 bool VerbsEndpoint::transmit() {
-  bool moved = false;
+  bool moved = !gpus_.empty() && stage();
   while (sends_issued_ < sends_posted_ && !failure_ && first().room() > 0 &&
          parts_sent_ - parts_credit_ < other_.window) {
     Send& send = sends_[sends_issued_ % k_depth];
@@ -55,7 +60,9 @@ bool VerbsEndpoint::transmit() {
         ask(send);
         break;
       }
-      issued = advert.in_place != 0 ? transmit_part(send) : place(send, advert);
+      issued = advert.in_place != 0      ? transmit_part(send)
+               : send.staging != nullptr ? place_staged(send, advert)
+                                         : place(send, advert);
     } else if (patience_++ % k_looks_at_clock == 0) {
       const auto now = Clock::now();
       if (patience_ == 1) waiting_since_ = now;
@@ -70,20 +77,31 @@ bool VerbsEndpoint::transmit() {
 // The next part of the oldest message into the peer's ring; false if there is no room.
 bool VerbsEndpoint::transmit_part(Send& send) {
   const std::size_t left = send.size - issued_bytes_;
-  const std::size_t now = std::min(left, part_bytes_);
+  const std::byte* from = send.data + issued_bytes_;
+  std::size_t now = std::min(left, part_bytes_);
+  if (send.staging != nullptr) {
+    const auto ready = send.staging->ready();
+    if (ready.empty() && left > 0) return false;
+    from = ready.data();
+    now = std::min(now, ready.size());
+  }
   const auto extent = next_extent(ring_sent_, now, other_.ring_bytes);
   if (ring_sent_ + extent.taken - ring_credit_ > other_.ring_bytes) return false;
   QueuePair& pair = first();
-  const bool in_line = send.size <= pair.inline_bytes();
+  const bool out_of_line = send.region->gpu() != nullptr && send.staging == nullptr;
+  const bool in_line = send.size <= pair.inline_bytes() && !out_of_line;
   const bool last = now == left;
-  if (!post(pair, {.from = send.data + issued_bytes_,
+  if (!post(pair, {.from = from,
                    .bytes = now,
-                   .local_key = send.region->local_key(pair.rail()),
+                   .local_key =
+                       send.staging != nullptr ? send.staging->key(pair.rail()) : send.region->local_key(pair.rail()),
                    .to = other_.landing + Landing::ring_at() + extent.offset,
                    .remote_key = other_.landing_key,
                    .immediate = immediate(last ? Note::last_part : Note::part, now),
-                   .complete = last && !in_line}))
+                   .complete = (last || send.staging != nullptr) && !in_line,
+                   .out_of_line = out_of_line}))
     return false;
+  if (send.staging != nullptr && now > 0) send.staging->sent(now, in_line ? nullptr : &pair);
   ring_sent_ += extent.taken;
   ++parts_sent_;
   issued_bytes_ += now;
@@ -132,7 +150,8 @@ bool VerbsEndpoint::place_stripe(const Send& send, const Advert& advert, std::si
                            .local_key = send.region->local_key(pair.rail()),
                            .to = advert.address + begin + placed,
                            .remote_key = advert.keys[other_.pairs[index].rail],
-                           .complete = last};
+                           .complete = last,
+                           .out_of_line = send.region->gpu() != nullptr};
     if (last) write.immediate = immediate(Note::placed, sends_issued_);
     if (!post(pair, write)) return false;
     placed += now;
@@ -184,9 +203,8 @@ bool VerbsEndpoint::send_advert(std::uint64_t number) {
   if (first().room() == 0 || number - recvs_done_ >= other_.window) return false;
   const std::size_t rails = other_.rails;  // as many as on this side
   Advert& advert = notes_->adverts[number % k_depth];
-  advert = {number + 1, recv.size, reinterpret_cast<std::uintptr_t>(recv.data), recv.in_place() ? 1U : 0U, {}};
-  for (std::size_t rail = 0; rail < rails && !recv.in_place(); ++rail)
-    advert.keys[rail] = recv.region->remote_key(rail);
+  advert = {number + 1, recv.size, reinterpret_cast<std::uintptr_t>(recv.data), recv.by_ring() ? 1U : 0U, {}};
+  for (std::size_t rail = 0; rail < rails && !recv.by_ring(); ++rail) advert.keys[rail] = recv.region->remote_key(rail);
   return post(first(), {.from = &advert,
                         .bytes = advert_bytes(rails),
                         .local_key = notes_region_ ? notes_region_->lkey : 0,

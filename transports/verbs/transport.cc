@@ -23,11 +23,12 @@ constexpr int k_events = 64;
 }  // namespace
 
 VerbsTransport::VerbsTransport(const Settings& settings, Options options, std::vector<std::unique_ptr<Device>> devices,
-                               Fd epoll)
+                               Fd epoll, CudaDriver& driver)
     : settings_(settings),
       options_(std::move(options)),
       devices_(std::move(devices)),
-      registrations_(devices_, static_cast<std::size_t>(devices_.front()->options().cache_mib) << 20),
+      driver_(driver),
+      registrations_(devices_, static_cast<std::size_t>(options_.cache_mib) << 20),
       epoll_(std::move(epoll)),
       ring_bytes_(settings.slot_bytes * settings.slots),
       eager_bytes_(std::min(settings.slot_bytes, k_most_eager_bytes)) {}
@@ -36,7 +37,8 @@ Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings
   return make(settings, library_calls(), library_cm_calls());
 }
 
-Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings, Calls& calls, CmCalls* cm_calls) {
+Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings, Calls& calls, CmCalls* cm_calls,
+                                                        CudaDriver& driver) {
   const char* const variable = std::getenv("GRADRAIL_VERBS");
   GRADRAIL_ASSIGN(const auto options,
                   parse_options(!settings.verbs.empty() || variable == nullptr ? settings.verbs : variable));
@@ -62,7 +64,8 @@ Result<std::unique_ptr<Transport>> VerbsTransport::make(const Settings& settings
       if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0)
         return fail_errno("watching the device's events", errno);
     }
-  std::unique_ptr<VerbsTransport> made(new VerbsTransport(settings, options, std::move(devices), std::move(epoll)));
+  std::unique_ptr<VerbsTransport> made(
+      new VerbsTransport(settings, options, std::move(devices), std::move(epoll), driver));
   for (const auto& device : made->devices_) {
     if (options.srq == 0) break;
     GRADRAIL_ASSIGN(auto shared, SharedReceives::make(*device));
@@ -93,20 +96,38 @@ std::string VerbsTransport::describe() const {
     out += fmt::format("; long messages striped over {} queue pairs", pairs);
   if (cm_ != nullptr) out += "; connected by rdma_cm";
   if (options_.srq != 0) out += "; shared receive queues";
+  for (const auto& path : gpu_paths_) out += fmt::format("; {}", path);
+  if (const auto& why = registrations_.not_kept(); !why.empty())
+    out += fmt::format("; plain memory is registered anew each time: {}", why);
   return out;
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
-  if (buffer.space != Space::host)
-    return fail(Code::unsupported, "verbs moves host memory only so far; copy device memory to the host first");
+  if (buffer.space != Space::host) return register_gpu_memory(buffer);
   GRADRAIL_ASSIGN(auto use, registrations_.use(buffer));
-  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
+  return std::make_unique<VerbsRegion>(*this, buffer, true, std::move(use), nullptr);
+}
+
+Result<std::unique_ptr<Region>> VerbsTransport::register_gpu_memory(Buffer buffer) {
+  auto& gpu = gpus_[buffer.device];
+  if (gpu == nullptr) {
+    GRADRAIL_ASSIGN(gpu, Gpu::open(driver_, buffer.device));
+  }
+  GRADRAIL_ASSIGN(auto use, registrations_.use(buffer, gpu.get()));
+  bool direct = true;
+  for (std::size_t rail = 0; rail < devices_.size() && buffer.size > 0; ++rail) {
+    const PathChoice& how = use.how(rail);
+    direct &= !how.staged();
+    const auto words = fmt::format("GPU {} by {}: {}", buffer.device, devices_[rail]->name(), to_text(how));
+    if (std::find(gpu_paths_.begin(), gpu_paths_.end(), words) == gpu_paths_.end()) gpu_paths_.push_back(words);
+  }
+  return std::make_unique<VerbsRegion>(*this, buffer, direct, std::move(use), gpu.get());
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
   GRADRAIL_ASSIGN(auto use, registrations_.allocate(bytes));
   const Buffer buffer{use.allocated(), bytes};
-  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
+  return std::make_unique<VerbsRegion>(*this, buffer, true, std::move(use), nullptr);
 }
 
 void VerbsTransport::enter(VerbsEndpoint& endpoint) {

@@ -8,6 +8,7 @@
 // be woken by the next one.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,7 +27,8 @@ class VerbsTransport final : public Transport {
   // The same over other calls than libibverbs' and librdmacm's (null: there is none), which must outlive the transport;
   // tests use it.
   [[nodiscard]] static Result<std::unique_ptr<Transport>> make(const Settings& settings, Calls& calls,
-                                                               CmCalls* cm_calls = nullptr);
+                                                               CmCalls* cm_calls = nullptr,
+                                                               CudaDriver& driver = cuda_driver());
   ~VerbsTransport() override;
 
   [[nodiscard]] const Traits& traits() const override;
@@ -41,6 +43,9 @@ class VerbsTransport final : public Transport {
   bool progress() override;
   void wait(Seconds at_most) override;
 
+  [[nodiscard]] const Options& options() const { return options_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<Device>>& rails() const { return devices_; }
+
   // For endpoints.
   void enter(VerbsEndpoint& endpoint);
   void leave(VerbsEndpoint& endpoint);
@@ -50,7 +55,9 @@ class VerbsTransport final : public Transport {
  private:
   struct Opening;
 
-  VerbsTransport(const Settings& settings, Options options, std::vector<std::unique_ptr<Device>> devices, Fd epoll);
+  VerbsTransport(const Settings& settings, Options options, std::vector<std::unique_ptr<Device>> devices, Fd epoll,
+                 CudaDriver& driver);
+  [[nodiscard]] Result<std::unique_ptr<Region>> register_gpu_memory(Buffer buffer);
   [[nodiscard]] SharedReceives* shared_receives(std::size_t rail) {
     return shared_.empty() ? nullptr : shared_[rail].get();
   }
@@ -60,10 +67,13 @@ class VerbsTransport final : public Transport {
 
   Settings settings_;
   Options options_;
-  std::vector<std::unique_ptr<Device>> devices_;         // the rails
+  std::vector<std::unique_ptr<Device>> devices_;  // the rails
+  CudaDriver& driver_;
+  std::map<int, std::unique_ptr<Gpu>> gpus_;             // by CUDA ordinal, as memory of theirs comes
+  std::vector<std::string> gpu_paths_;                   // that memory of theirs took, in words, each once
+  Registrations registrations_;                          // goes before the devices
   std::vector<std::unique_ptr<SharedReceives>> shared_;  // one for each, if at all
   std::unique_ptr<CmPort> cm_;                           // null: not by rdma_cm
-  Registrations registrations_;                          // goes before the devices
   Fd epoll_;
   std::size_t ring_bytes_;
   std::size_t eager_bytes_;
