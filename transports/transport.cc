@@ -1,5 +1,8 @@
 #include "transports/transport.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "transports/bare.h"
 #include "transports/base/check.h"
 #include "transports/board.h"
@@ -36,6 +39,15 @@ Result<void> Endpoint::send_in_place(std::size_t) {
 }
 
 std::span<std::byte> Endpoint::writable() { return {}; }
+
+std::size_t Endpoint::offer(std::span<const std::byte> bytes) {
+  const auto room = writable();
+  const std::size_t now = std::min(room.size(), bytes.size());
+  if (now == 0) return 0;
+  std::memcpy(room.data(), bytes.data(), now);
+  commit(now);
+  return now;
+}
 
 void Endpoint::commit(std::size_t) { GRADRAIL_CHECK(!"commit without send_in_place"); }
 

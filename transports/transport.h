@@ -9,8 +9,8 @@
 //
 // A receive may be posted in place: its bytes are then read where the transport has them (the peer's memory, a slot
 // ring, a landing buffer) by readable()/consume(). Where traits().writes_in_place, a send may be produced in place too,
-// by writable()/commit(), straight into the peer's posted destination or into a slot. That is what fused reductions
-// use.
+// by writable()/commit(), straight into the peer's posted destination or into a slot; or it is copied, part by part,
+// from where its bytes come to be, by offer(). That is what fused reductions use.
 //
 // After a failure an endpoint is dead: failure() says why and who, and every later post returns that error.
 #pragma once
@@ -39,7 +39,7 @@ enum class Path : std::uint8_t {
   zero_copy,  // straight between registered buffers
   socket,     // through the kernel's socket buffers
   library,    // as a library chose that does not tell: see Transport::describe()
-  attached,   // read by the receiver from the sender's plain memory, through the kernel
+  attached,   // between the plain memory of the two, through the kernel, by one of them
 };
 inline constexpr std::size_t k_paths = 6;
 [[nodiscard]] std::string_view to_string(Path path);
@@ -104,6 +104,13 @@ class Endpoint {
   [[nodiscard]] virtual std::span<std::byte> writable();
   // Sends the first `bytes` of writable() (a multiple of 64, or the message's end). May be followed by more.
   virtual void commit(std::size_t bytes);
+  // Instead of these two, for bytes that lie in memory anyhow: copies the next bytes of that message from `bytes` as
+  // far as there is room, and says how many. `bytes` is a multiple of 64 long, or ends where the message does.
+  [[nodiscard]] virtual std::size_t offer(std::span<const std::byte> bytes);
+
+  // What is outstanding will not be waited for: once this has returned, peers write no more into what was posted to be
+  // received. The endpoint is of no more use.
+  virtual void withdraw() {}
 
   // Bytes of the `send`-th send posted (from 1), of `bytes` in all, that were copied out of its source, which may
   // change there. Before it completes that is 0, but for a send_copied().

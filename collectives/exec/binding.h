@@ -7,8 +7,8 @@
 //
 // What is sent is fused only where that saves traffic. From plain memory it does where the bytes must be copied out of
 // it anyhow, not where the peer will read them there (Endpoint::attached_from()). From memory that peers reach
-// themselves it costs a write for nothing, unless they want the bytes in memory of their own that we reach: which is
-// when a sum goes back to just those who gave to it.
+// themselves it costs a write for nothing. But where a sum goes back to just those who gave to it, they want it in
+// memory of their own, have long posted it, and we may be able to write it there while it is in cache.
 //
 // Two ranks that each send all they have and add what they get, in place, need scratch where the peer reads our memory
 // itself: neither may write what the other has not read. Where what is sent is copied out first, they need none: the
@@ -30,7 +30,8 @@ namespace gradrail {
 struct BoundStep {
   enum class Kind : std::uint8_t { send, recv, stream, exchange, reduce, copy };
   Kind kind = Kind::send;
-  bool reduces = false;  // stream: combines (else it forwards a copy)
+  bool reduces = false;     // stream: combines (else it forwards a copy)
+  bool writes_all = false;  // stream: writes the outputs in the pass that makes the result (else copies it to them)
   Store from_store = Store::in;
   Store to_store = Store::out;
   std::uint16_t inputs = 0;    // stream: channels it receives from; recv: 1

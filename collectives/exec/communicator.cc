@@ -396,6 +396,7 @@ Error Communicator::overdue(std::size_t index) const {
 
 tl::unexpected<Error> Communicator::poison(Error error) {
   failure_ = error;
+  for (const auto& [key, channel] : channels_) channel->endpoint->withdraw();
   return tl::unexpected<Error>(std::move(error));
 }
 

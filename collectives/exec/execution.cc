@@ -268,7 +268,7 @@ bool Execution::stream_in(const BoundStep& step) {
     std::size_t outputs = 0;
     to_[outputs++] = address(step.to_store, step.to) + stream.in;
     std::uint64_t passing = 0;  // outputs that take this block directly, as bits
-    for (std::size_t i = 0; i < step.outputs && i < 64; ++i) {
+    for (std::size_t i = 0; step.writes_all && i < step.outputs && i < 64; ++i) {
       const Output& out = outputs_[step.outs + i];
       Channel& channel = output(step, i);
       if (out.turn != channel.streams_done) continue;
@@ -298,7 +298,10 @@ bool Execution::stream_in(const BoundStep& step) {
     stream.in += size;
     moved = true;
     for (std::size_t i = 0; i < step.outputs; ++i) {
-      if ((passing >> i & 1) == 0) continue;
+      if ((passing >> i & 1) == 0) {
+        if (!step.writes_all) (void)pass_on(step, i);
+        continue;
+      }
       Channel& channel = output(step, i);
       channel.endpoint->commit(size);
       outputs_[step.outs + i].at += size;
@@ -342,13 +345,8 @@ bool Execution::pass_on(const BoundStep& step, std::size_t i) {
   Channel& channel = output(step, i);
   bool moved = false;
   while (out.at < stream.in && out.turn == channel.streams_done) {
-    const auto room = channel.endpoint->writable();
-    if (room.empty()) break;
-    std::size_t size = std::min(room.size(), stream.in - out.at);
-    if (out.at + size < step.bytes) size = size / 64 * 64;
+    const std::size_t size = channel.endpoint->offer({address(step.to_store, step.to) + out.at, stream.in - out.at});
     if (size == 0) break;
-    std::memcpy(room.data(), address(step.to_store, step.to) + out.at, size);
-    channel.endpoint->commit(size);
     out.at += size;
     moved = true;
     if (out.at == step.bytes) ++channel.streams_done;

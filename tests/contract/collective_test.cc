@@ -289,9 +289,11 @@ INSTANTIATE_TEST_SUITE_P(Over, EveryTransport, testing::ValuesIn(transports()),
 
 // More than slot rings and rings of lines hold, and than caches do: blocks that are combined and passed on in one pass,
 // exchanges in place, results written around the caches; also where one rank's memory is plain and another's is not.
-TEST(LargeAllreduce, IsRightInAnyMixtureOfMemory) {
+class LargeAllreduce : public testing::TestWithParam<Attach> {};
+
+TEST_P(LargeAllreduce, IsRightInAnyMixtureOfMemory) {
   for (const int n : {2, 3}) {
-    Ranks ranks(n, "shm");
+    Ranks ranks(n, "shm", "", 0, 1, [](int, CommunicatorOptions& options) { options.settings.attach = GetParam(); });
     ASSERT_FALSE(HasFailure());
     // Two ranks by every algorithm: where each sends the other all it has, neither may wait for the other to begin.
     std::vector<std::string_view> algorithms;
@@ -317,6 +319,11 @@ TEST(LargeAllreduce, IsRightInAnyMixtureOfMemory) {
     });
   }
 }
+
+// Plain memory by way of the slots, and of the kernel, whatever its pages.
+INSTANTIATE_TEST_SUITE_P(Shm, LargeAllreduce, testing::Values(Attach::never, Attach::always), [](const auto& instance) {
+  return std::string(instance.param == Attach::never ? "never" : "always") + "Attached";
+});
 
 // In one process nobody has to come: local is not among these.
 class BetweenProcesses : public testing::TestWithParam<const char*> {};

@@ -262,6 +262,31 @@ TEST_F(ShmDeath, AKilledRankIsNamedWhereItsMemoryWasToBeRead) {
   }
 }
 
+// A message that was to be written into the memory of a rank that is no more.
+TEST_F(ShmDeath, AKilledRankIsNamedWhereItsMemoryWasToBeWritten) {
+  constexpr std::size_t k_bytes = 4 << 20;
+  start(
+      [](Rank& rank) {
+        std::vector<std::byte> memory(k_bytes);
+        auto region = rank.transport->register_memory({memory.data(), memory.size()}).value();
+        auto& endpoint = *rank.endpoints.front();
+        if (!endpoint.recv({region.get(), 0, k_bytes}) || !endpoint.send({region.get(), 0, 1})) ::_exit(1);
+        for (;;) ::pause();
+      },
+      Attach::always);
+  auto& endpoint = *self_.endpoints.front();
+  std::vector<std::byte> memory(k_bytes);
+  auto region = self_.transport->register_memory({memory.data(), memory.size()}).value();
+  ASSERT_TRUE(endpoint.recv({region.get(), 0, 1}));
+  ASSERT_TRUE(self_.until([&] { return endpoint.recvs_done() == 1; }, Seconds(20)));
+  kill_child();
+  ASSERT_TRUE(endpoint.send({region.get(), 0, k_bytes}));
+  ASSERT_TRUE(self_.until([&] { return endpoint.failure() != nullptr; }, Seconds(5)));
+  expect_named();
+  region.reset();
+  expect_nothing_left();
+}
+
 TEST_F(ShmDeath, AStoppedRankIsNotTakenForDead) {
   start([](Rank& rank) {
     std::vector<std::byte> memory(8, std::byte{3});

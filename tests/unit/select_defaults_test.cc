@@ -28,5 +28,18 @@ TEST(SelectDefaults, MuchDataIsCutIntoBlocks) {
   EXPECT_EQ(chosen(9, 1 << 20, "shm"), "ring");
 }
 
+TEST(SelectDefaults, TwoRanksOfOneHostEachSumUpHalfOfMuchPlainMemory) {
+  const auto plain = [](std::uint64_t bytes) {
+    Question question;
+    question.ranks = question.ranks_per_host = 2;
+    question.bytes = bytes;
+    question.transport = "shm";
+    question.reached = Reached::no;
+    return default_selection(question);
+  };
+  EXPECT_EQ(plain(256 << 10), (Selection{"recursive_doubling", 1, 1}));
+  EXPECT_EQ(plain(512 << 10), (Selection{"two_shot", 1, 2}));
+}
+
 }  // namespace
 }  // namespace gradrail

@@ -43,6 +43,14 @@ class FaultyEndpoint final : public Endpoint {
     follow();
   }
   std::span<std::byte> writable() override { return failure_ ? std::span<std::byte>{} : inner_->writable(); }
+  std::size_t offer(std::span<const std::byte> bytes) override {
+    const std::size_t sent = failure_ ? 0 : inner_->offer(bytes);
+    if (sent > 0) follow();
+    return sent;
+  }
+  void withdraw() override {
+    if (inner_ != nullptr) inner_->withdraw();
+  }
   void commit(std::size_t bytes) override {
     inner_->commit(bytes);
     follow();

@@ -52,21 +52,34 @@ bool can_read(std::int64_t process, std::uint64_t address, std::uint64_t token) 
          read_memory_of(process, address, std::as_writable_bytes(std::span(&found, 1))) && found == token;
 }
 
-Result<void> read_memory_of(std::int64_t process, std::uint64_t address, std::span<std::byte> to) {
-  while (!to.empty()) {
-    const iovec here{to.data(), to.size()};
-    const iovec there{reinterpret_cast<void*>(address), to.size()};
-    const auto got = ::process_vm_readv(static_cast<pid_t>(process), &here, 1, &there, 1, 0);
-    if (got <= 0) {
-      const int error = got < 0 ? errno : EFAULT;
+namespace {
+
+template <class Byte, class Call>
+Result<void> move_all(const char* name, Call call, std::int64_t process, std::uint64_t address, std::span<Byte> ours) {
+  while (!ours.empty()) {
+    const iovec here{const_cast<std::byte*>(ours.data()), ours.size()};
+    const iovec there{reinterpret_cast<void*>(address), ours.size()};
+    const auto moved = call(static_cast<pid_t>(process), &here, 1, &there, 1, 0);
+    if (moved <= 0) {
+      const int error = moved < 0 ? errno : EFAULT;
       if (error == EINTR) continue;
       if (error == ESRCH) return fail(Code::peer_gone, "the process has ended", Error::k_no_peer, error);
-      return fail_errno("process_vm_readv", error);
+      return fail_errno(name, error);
     }
-    address += static_cast<std::size_t>(got);
-    to = to.subspan(static_cast<std::size_t>(got));
+    address += static_cast<std::size_t>(moved);
+    ours = ours.subspan(static_cast<std::size_t>(moved));
   }
   return {};
+}
+
+}  // namespace
+
+Result<void> read_memory_of(std::int64_t process, std::uint64_t address, std::span<std::byte> to) {
+  return move_all("process_vm_readv", &::process_vm_readv, process, address, to);
+}
+
+Result<void> write_memory_of(std::int64_t process, std::uint64_t address, std::span<const std::byte> from) {
+  return move_all("process_vm_writev", &::process_vm_writev, process, address, from);
 }
 
 Fd open_page_map() { return Fd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }

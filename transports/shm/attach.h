@@ -1,8 +1,8 @@
-// Cross-memory attach: the kernel copies out of another process's memory into ours (process_vm_readv), so that a
-// message in plain memory is copied once. Who may, the kernel decides by the rules of ptrace; containers and seccomp
-// filters may refuse it too. So it is tried when a pipe opens: each side reads the other's token, which also shows that
-// the process is the right one. Calls do not wait for the other process, which may be stopped. A process that has ended
-// is not found; its number is not given to another before all others were.
+// Cross-memory attach: the kernel copies out of another process's memory into ours, or the other way (process_vm_readv,
+// process_vm_writev), so that a message in plain memory is copied once. Who may, the kernel decides by the rules of
+// ptrace; containers and seccomp filters may refuse it too. So it is tried when a pipe opens: each side reads the
+// other's token, which also shows that the process is the right one. Calls do not wait for the other process, which may
+// be stopped. A process that has ended is not found; its number is not given to another before all others were.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +20,9 @@ namespace gradrail::shm {
 [[nodiscard]] bool can_read(std::int64_t process, std::uint64_t address, std::uint64_t token);
 // Errors: peer_gone if the process has ended; system.
 [[nodiscard]] Result<void> read_memory_of(std::int64_t process, std::uint64_t address, std::span<std::byte> to);
+// The other way. Who may read may write.
+[[nodiscard]] Result<void> write_memory_of(std::int64_t process, std::uint64_t address,
+                                           std::span<const std::byte> from);
 
 // The page map of this process; not open where /proc has none.
 [[nodiscard]] Fd open_page_map();

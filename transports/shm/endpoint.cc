@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "transports/shm/lifeline.h"
@@ -12,19 +11,29 @@
 namespace gradrail::shm {
 
 // A ring that is written again soon lies in the reader's cache, from where the writer must fetch each line first; and
-// the fewer slots a message takes, the fewer lines go to and fro. Larger ones than these drive the ranks' own data out
-// of the caches, as do many of them.
+// the fewer slots a message takes, the fewer lines go to and fro, and the longer the copies are. Many rings beside each
+// other drive the ranks' own data out of the caches; the two of a lone pair may be as large as what they pass on.
 PipeLayout PipeLayout::of(std::size_t ring_bytes, int ranks) {
-  constexpr std::size_t k_least = 256 << 10;
-  constexpr std::size_t k_most = 512 << 10;
-  constexpr std::size_t k_all = 1 << 20;
-  if (ring_bytes == 0)
-    ring_bytes = std::clamp(k_all / std::bit_ceil(static_cast<std::size_t>(std::max(ranks, 1))), k_least, k_most);
-  PipeLayout layout;
-  layout.slots = 8;
-  layout.slot_bytes = ring_bytes / layout.slots;
-  return layout;
+  constexpr std::size_t k_pair_slots = 16;
+  constexpr std::size_t k_pair_slot_bytes = 128 << 10;
+  constexpr std::size_t k_slots = 8;
+  constexpr std::size_t k_ring_bytes = 256 << 10;
+  if (ring_bytes == 0 && ranks <= 2) return {k_pair_slot_bytes, k_pair_slots};
+  return {(ring_bytes == 0 ? k_ring_bytes : ring_bytes) / k_slots, k_slots};
 }
+
+namespace {
+
+// Fetched from a peer at once to be read in place. From all of them together it must stay in a cache of the core's own
+// until it has been read; but a call of the kernel is to be worth its while.
+std::size_t landing_bytes(int ranks) {
+  constexpr std::size_t k_all = 512 << 10;
+  constexpr std::size_t k_least = 64 << 10;
+  const auto share = k_all / static_cast<std::size_t>(std::max(ranks - 1, 1));
+  return std::max(k_least, share / PipeLayout::k_page * PipeLayout::k_page);
+}
+
+}  // namespace
 
 Result<void> PipeLayout::check() const {
   if (slot_bytes < 1024 || slot_bytes > (std::size_t{1} << 30) || slot_bytes % k_line_bytes != 0) {
@@ -56,13 +65,17 @@ ShmEndpoint::ShmEndpoint(ShmTransport& owner, Identity peer_identity, int side, 
       out_ring_(pipe_.data() + layout.ring_at(side)),
       in_(reinterpret_cast<Half*>(pipe_.data() + layout.half_at(1 - side))),
       in_ring_(pipe_.data() + layout.ring_at(1 - side)),
+      landing_bytes_(landing_bytes(owner.ranks())),
       lifeline_(std::move(lifeline)),
       identity_(std::move(peer_identity)) {
   pipe_.close_fd();
   if (identity_.reads_us) attached_from_ = k_attached_from;
 }
 
-ShmEndpoint::~ShmEndpoint() { owner_.remove(this); }
+ShmEndpoint::~ShmEndpoint() {
+  withdraw();
+  owner_.remove(this);
+}
 
 void ShmEndpoint::break_off(Code code, std::string message) {
   if (failure_) return;

@@ -77,6 +77,8 @@ class ShmEndpoint final : public Endpoint {
   Result<void> send_in_place(std::size_t bytes) override;
   std::span<std::byte> writable() override;
   void commit(std::size_t bytes) override;
+  std::size_t offer(std::span<const std::byte> bytes) override;
+  void withdraw() override;
   std::size_t departed(std::uint64_t send, std::size_t bytes) const override {
     if (sends_done_ >= send) return bytes;
     if (sends_issued_ >= send) return sends_[(send - 1) % k_depth].viewed ? 0 : bytes;
@@ -120,6 +122,7 @@ class ShmEndpoint final : public Endpoint {
     std::byte* data = nullptr;
     std::size_t size = 0;
     bool in_place = false;
+    bool plain = false;  // advertised as Advert::k_plain
   };
   struct PeerRegion {
     std::uint32_t number = 0;
@@ -127,8 +130,9 @@ class ShmEndpoint final : public Endpoint {
   };
   // Where the receiver wants the message that is being sent.
   struct Target {
-    enum class Kind { unknown, plain, direct } kind = Kind::unknown;
-    std::byte* data = nullptr;
+    enum class Kind { unknown, closed, direct, foreign } kind = Kind::unknown;
+    std::byte* data = nullptr;  // direct
+    std::uint64_t address = 0;  // foreign: in the peer's memory, which the kernel writes
   };
 
   // Sending (send.cc)
@@ -138,6 +142,7 @@ class ShmEndpoint final : public Endpoint {
   [[nodiscard]] bool line_free();
   [[nodiscard]] std::size_t ring_room(std::size_t wanted);
   [[nodiscard]] Target target(const Send& send);
+  [[nodiscard]] std::size_t write_there(const Target& to, std::span<const std::byte> bytes);
   void publish_inline(const std::byte* data, std::size_t size);
   void publish_part(Part kind, std::size_t bytes, std::uint64_t offset, std::uint32_t region);
   void issued(std::size_t bytes, Path path);
@@ -145,8 +150,8 @@ class ShmEndpoint final : public Endpoint {
   [[nodiscard]] bool announce(const ShmRegion& region);
 
   // Receiving (receive.cc)
-  [[nodiscard]] Result<void> post(const Recv& recv, const ShmRegion* region, std::size_t region_offset);
-  void advertise(std::size_t bytes, const ShmRegion* region, std::size_t region_offset);
+  [[nodiscard]] Result<void> post(const Recv& recv, const Slice* destination);
+  void advertise(Recv& recv, const Slice* destination);
   bool receive();
   [[nodiscard]] bool open_part();
   [[nodiscard]] bool open_long_part(Part kind, const Line& line);
@@ -211,6 +216,7 @@ class ShmEndpoint final : public Endpoint {
   std::uint64_t foreign_ = 0;                  // attached: where its bytes not fetched yet lie in the peer's memory,
   std::size_t foreign_bytes_ = 0;              // and how many they are
   std::unique_ptr<std::byte, Freed> landing_;  // what is fetched to be read in place; made at the first need
+  std::size_t landing_bytes_;
   std::array<Recv, k_depth> recvs_;
 
   alignas(k_line_bytes) std::array<std::byte, k_line_bytes> small_{};  // a short message that is produced in place

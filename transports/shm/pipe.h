@@ -17,8 +17,11 @@
 //    message (published at once when such a message completes). It may be the destination of an advert meanwhile, for
 //    a message that the receiver of the view computes from it: it then writes each byte after it has read it.
 //  - A destination named by an advert is written by the sender only, from the advert's `tag` (release/acquire) until
-//    the placed line that covers its last byte. Advert n % k_depth is written again only for message n + k_depth, which
-//    is posted after message n completed, when the sender has no more use for it.
+//    the placed line that covers its last byte. Plain memory (k_plain) may be gone thereafter, so it is asked for and
+//    withdrawn as in Dekker's algorithm: the sender says in Writing which message it writes, and then looks whether the
+//    advert stands; the receiver strikes out the advert, and then waits until that message is not being written. Advert
+//    n % k_depth is written again only for message n + k_depth, which is posted after message n completed, when the
+//    sender has no more use for it.
 //  - Lines and ring bytes are credited in batches; less than a quarter of the lines, and less than half a slot, ever
 //    stay uncredited, so a sender that waits for credit always gets it.
 // A receiver polls the line it expects next and nothing else; a sender reads Credits only when it lacks something.
@@ -83,22 +86,29 @@ struct alignas(128) Credits {
 
 // Written by the receiver for each posted receive of at least k_advertised_from bytes.
 struct Advert {
-  std::atomic<std::uint64_t> tag;  // message number + 1
+  static constexpr std::uint32_t k_plain = UINT32_MAX;  // the receiver's plain memory, to be written through the kernel
+  std::atomic<std::uint64_t> tag;                       // message number + 1; 0: withdrawn
   std::uint64_t bytes;
-  std::uint64_t offset;
+  std::uint64_t offset;  // in the region; k_plain: the receiver's address
   std::uint32_t region;  // 0: not directly writable, or read in place
   std::uint32_t spare;
 };
 static_assert(sizeof(Advert) == 32);
 
+// Written by the sender: the message (number + 1) that it writes into plain memory of the receiver's; 0: none.
+struct alignas(128) Writing {
+  std::atomic<std::uint64_t> message;
+};
+
 struct alignas(4096) Half {
   Line lines[k_lines];
   Credits credits;
   Advert adverts[k_depth];
+  Writing writing;
 };
 
 struct PipeHeader {
-  static constexpr std::uint64_t k_magic = 0x31'65'70'69'70'72'67ULL;  // "grpipe1"
+  static constexpr std::uint64_t k_magic = 0x32'65'70'69'70'72'67ULL;  // "grpipe2"
   std::uint64_t magic;
   std::uint64_t slot_bytes;
   std::uint64_t slots;

@@ -1,9 +1,11 @@
 // The receiving half of ShmEndpoint. One part of a message is open at a time: its bytes are where the line says, and
 // are copied to the destination by progress(), or read there by the caller.
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "transports/base/check.h"
 #include "transports/base/copy_short.h"
@@ -18,16 +20,18 @@ namespace {
 constexpr std::size_t k_turn_bytes = 256 << 10;
 // Of these through the kernel: a call costs more than a microsecond, so there are few of them.
 constexpr std::size_t k_attached_turn_bytes = 1 << 20;
-// Fetched at once to be read in place: this must stay in a cache of the core's own until it has been read.
-constexpr std::size_t k_landing_bytes = 512 << 10;
+// Far longer than a peer that runs takes for the bytes that it writes at once.
+constexpr Seconds k_withdrawn_within{0.5};
 
 }  // namespace
 
-inline Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region, std::size_t region_offset) {
+inline Result<void> ShmEndpoint::post(const Recv& recv, const Slice* destination) {
   if (recvs_posted_ - recvs_done_ >= k_depth) [[unlikely]]
     return fail(Code::exhausted, fmt::format("{} receives from rank {} are outstanding", k_depth, peer()), peer());
-  if (recv.size >= k_advertised_from) advertise(recv.size, region, region_offset);
-  recvs_[recvs_posted_++ % k_depth] = recv;
+  Recv& posted = recvs_[recvs_posted_ % k_depth];
+  posted = recv;
+  if (recv.size >= k_advertised_from) advertise(posted, destination);
+  ++recvs_posted_;
   list();
   return {};
 }
@@ -35,22 +39,45 @@ inline Result<void> ShmEndpoint::post(const Recv& recv, const ShmRegion* region,
 Result<void> ShmEndpoint::recv(Slice destination) {
   if (failure_ || !destination.within(owner_)) [[unlikely]]
     return refuse(destination);
-  return post(Recv{destination.data(), destination.size, false}, direct_region(destination), destination.offset);
+  return post(Recv{destination.data(), destination.size}, &destination);
 }
 
 Result<void> ShmEndpoint::recv_in_place(std::size_t bytes) {
   if (failure_) [[unlikely]]
     return tl::unexpected(*failure_);
-  return post(Recv{nullptr, bytes, true}, nullptr, 0);
+  return post(Recv{nullptr, bytes, true}, nullptr);
 }
 
-void ShmEndpoint::advertise(std::size_t bytes, const ShmRegion* region, std::size_t region_offset) {
+void ShmEndpoint::advertise(Recv& recv, const Slice* destination) {
   Advert& advert = in_->adverts[recvs_posted_ % k_depth];
-  const bool direct = region != nullptr && announce(*region);
-  advert.bytes = bytes;
-  advert.offset = region_offset;
-  advert.region = direct ? region->number() : 0;
+  advert.bytes = recv.size;
+  advert.region = 0;
+  const ShmRegion* region = destination == nullptr ? nullptr : direct_region(*destination);
+  if (region != nullptr) {
+    if (announce(*region)) advert.region = region->number();
+    advert.offset = destination->offset;
+  } else if (destination != nullptr && recv.size >= k_attached_from && identity_.reads_us &&
+             owner_.attaches(static_cast<const PlainRegion&>(*destination->region), {recv.data, recv.size})) {
+    recv.plain = true;
+    advert.region = Advert::k_plain;
+    advert.offset = reinterpret_cast<std::uintptr_t>(recv.data);
+  }
   advert.tag.store(recvs_posted_ + 1, std::memory_order_release);
+}
+
+void ShmEndpoint::withdraw() {
+  bool asked = false;
+  for (auto message = recvs_done_; message < recvs_posted_; ++message) {
+    Recv& recv = recvs_[message % k_depth];
+    if (!std::exchange(recv.plain, false)) continue;
+    in_->adverts[message % k_depth].tag.store(0, std::memory_order_seq_cst);
+    asked = true;
+  }
+  // A peer that is stopped has written what it was writing, as the kernel does not stop on its way, but for one that
+  // was stopped between its look at the advert and its call.
+  for (const auto limit = Deadline::after(k_withdrawn_within);
+       asked && !peer_closed_ && in_->writing.message.load(std::memory_order_seq_cst) != 0 && !limit.passed();)
+    ::sched_yield();
 }
 
 // Takes the next line up if it is there, for the oldest incomplete receive. A placed part is done with at once.
@@ -135,13 +162,13 @@ bool ShmEndpoint::fetch(std::span<std::byte> to) {
 // The next bytes of an attached part to where they can be read in place.
 bool ShmEndpoint::fetch_some() {
   if (landing_ == nullptr) {
-    landing_.reset(static_cast<std::byte*>(std::aligned_alloc(PipeLayout::k_page, k_landing_bytes)));
+    landing_.reset(static_cast<std::byte*>(std::aligned_alloc(PipeLayout::k_page, landing_bytes_)));
     if (landing_ == nullptr) {
       break_off(Code::exhausted, "there is no memory to read messages in");
       return false;
     }
   }
-  const std::span<std::byte> landing{landing_.get(), std::min(foreign_bytes_, k_landing_bytes)};
+  const std::span<std::byte> landing{landing_.get(), std::min(foreign_bytes_, landing_bytes_)};
   if (!fetch(landing)) return false;
   part_ = landing;
   return true;

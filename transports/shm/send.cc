@@ -1,9 +1,10 @@
-// The sending half of ShmEndpoint. Five ways for the bytes of a message, by what is known when their turn comes:
+// The sending half of ShmEndpoint. Six ways for the bytes of a message, by what is known when their turn comes:
 //   up to 56 bytes                        in the line itself
 //   from memory the peer can map          the line names it, the peer reads it there (k_view_from bytes and more)
 //   into memory we can map, if posted     written there, the line says how much
-//   else k_attached_from bytes and more   the line says where they are in our memory, the peer reads them there through
-//                                         the kernel, where it can
+//   k_attached_from bytes and more        likewise, through the kernel, where the peer's posted memory is plain
+//   else these                            the line says where they are in our memory, the peer reads them there through
+//                                         the kernel
 //   otherwise                             through the slot ring
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 
 #include "transports/base/check.h"
 #include "transports/base/copy_short.h"
+#include "transports/shm/attach.h"
 #include "transports/shm/endpoint.h"
 #include "transports/shm/transport.h"
 
@@ -21,6 +23,8 @@ namespace {
 constexpr std::size_t k_view_from = 2048;
 // Bytes copied by one call of progress() for one endpoint, so that none starves the others.
 constexpr std::size_t k_turn_bytes = 256 << 10;
+// Of these through the kernel: a call costs more than a microsecond.
+constexpr std::size_t k_written_bytes = 512 << 10;
 // A message produced in place waits for its receive to be posted, as it then may go straight there: a shorter one not
 // at all, a longer one for this many looks.
 constexpr std::size_t k_eager_bytes = 8 << 10;
@@ -105,14 +109,38 @@ std::size_t ShmEndpoint::ring_room(std::size_t wanted) {
 }
 
 ShmEndpoint::Target ShmEndpoint::target(const Send& send) {
-  if (send.size < k_advertised_from) return {Target::Kind::plain, nullptr};
+  constexpr Target closed{Target::Kind::closed};
+  if (send.size < k_advertised_from) return closed;
   const Advert& advert = out_->adverts[sends_issued_ % k_depth];
   if (advert.tag.load(std::memory_order_acquire) != sends_issued_ + 1) return {};
-  if (advert.region == 0 || advert.bytes != send.size) return {Target::Kind::plain, nullptr};
+  if (advert.region == 0 || advert.bytes != send.size) return closed;
+  if (advert.region == Advert::k_plain)
+    return identity_.reads_as == 0 ? closed : Target{Target::Kind::foreign, nullptr, advert.offset};
   const Mapping* mapping = peer_region(advert.region);
   if (mapping == nullptr || advert.offset > mapping->size() || send.size > mapping->size() - advert.offset)
-    return {Target::Kind::plain, nullptr};
+    return closed;
   return {Target::Kind::direct, mapping->data() + advert.offset};
+}
+
+// The next bytes of message sends_issued_ into the peer's plain memory; how many were.
+std::size_t ShmEndpoint::write_there(const Target& to, std::span<const std::byte> bytes) {
+  bytes = bytes.first(std::min(bytes.size(), k_written_bytes));
+  out_->writing.message.store(sends_issued_ + 1, std::memory_order_seq_cst);
+  const bool stands = out_->adverts[sends_issued_ % k_depth].tag.load(std::memory_order_seq_cst) == sends_issued_ + 1;
+  const auto written = stands ? write_memory_of(identity_.reads_as, to.address + issued_bytes_, bytes) : Result<void>{};
+  out_->writing.message.store(0, std::memory_order_release);
+  if (!stands) return 0;  // the peer waits for nothing any more
+  if (!written) {
+    if (written.error().code == Code::peer_gone)
+      break_off(Code::peer_gone, gone());
+    else
+      break_off(written.error().code,
+                fmt::format("writing a message into the memory of rank {}: {}", peer(), written.error().message));
+    return 0;
+  }
+  publish_part(Part::placed, bytes.size(), issued_bytes_, 0);
+  issued(bytes.size(), Path::attached);
+  return bytes.size();
 }
 
 void ShmEndpoint::publish_inline(const std::byte* data, std::size_t size) {
@@ -181,13 +209,15 @@ bool ShmEndpoint::transmit_part(Send& send) {
   }
   const std::byte* from = send.data + issued_bytes_;
   const std::size_t left = send.size - issued_bytes_;
-  if (const auto to = target(send); to.kind == Target::Kind::direct) {
+  const auto to = target(send);
+  if (to.kind == Target::Kind::direct) {
     const std::size_t now = std::min(left, layout_.slot_bytes);
     std::memcpy(to.data + issued_bytes_, from, now);
     publish_part(Part::placed, now, issued_bytes_, 0);
     issued(now, Path::zero_copy);
     return true;
   }
+  if (to.kind == Target::Kind::foreign) return write_there(to, {from, left}) > 0;
   if (send.attached && issued_bytes_ == 0) {
     send.viewed = true;
     publish_part(Part::attached, send.size, reinterpret_cast<std::uintptr_t>(send.data), 0);
@@ -229,6 +259,19 @@ std::span<std::byte> ShmEndpoint::writable() {
   given_kind_ = Part::slot;
   given_ = {out_ring_ + ring_sent_ % layout_.ring_bytes(), ring_room(left)};
   return given_;
+}
+
+std::size_t ShmEndpoint::offer(std::span<const std::byte> bytes) {
+  if (!failure_ && sends_issued_ < sends_posted_ && given_.empty()) {
+    const Send& one = sends_[sends_issued_ % k_depth];
+    if (one.in_place && one.size >= k_attached_from && line_free())
+      if (const auto to = target(one); to.kind == Target::Kind::foreign) {
+        const std::size_t sent = write_there(to, bytes);
+        settle();
+        return sent;
+      }
+  }
+  return Endpoint::offer(bytes);
 }
 
 void ShmEndpoint::commit(std::size_t bytes) {

@@ -39,6 +39,7 @@ class ShmTransport final : public Transport {
   void wait(Seconds at_most) override;
 
   // For endpoints and regions.
+  [[nodiscard]] int ranks() const { return ranks_; }
   void list(ShmEndpoint* endpoint) { working_.push_back(endpoint); }
   void remove(ShmEndpoint* endpoint);
   void forget(std::uint32_t region);
