@@ -316,7 +316,7 @@ TEST_P(SparseExchanges, OkTopkSendsAboutAsManyAsOneRankChose) {
 
 // Gradients that are all multiples of one row: one vector each way is enough to carry their sum.
 TEST_P(SparseExchanges, RoundsMakeTheSumOfMatricesOfLowRank) {
-  constexpr std::size_t k_rows = 61, k_columns = 64, k_count = k_rows * k_columns;
+  constexpr std::size_t k_rows = 1021, k_columns = 1024, k_count = k_rows * k_columns;  // factors of some KiB
   for (const int n : {1, 2, 5}) {
     for (const char* name : {"powersgd:1", "powersgd:2+ef"}) {
       Ranks ranks(n, GetParam());

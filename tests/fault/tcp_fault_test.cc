@@ -246,6 +246,7 @@ class Strangers {
  public:
   explicit Strangers(const Address& address) {
     ByteReader in(address);
+    EXPECT_EQ(in.get_string(), "tcp");
     host_ = in.get_string();
     port_ = in.get<std::uint16_t>();
   }
