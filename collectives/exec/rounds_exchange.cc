@@ -56,7 +56,7 @@ class RoundsExchange final : public ExchangeRun {
     options.direct_out = true;  // sums are made in wire memory, which peers reach as they reach scratch
     for (std::size_t round = 0; round < 2; ++round) {
       GRADRAIL_ASSIGN(const Program program, sum_of(setting_, lengths_[round]));
-      programs_[round] = bind(program, lengths_[round], Type::f32, ReduceOp::sum, options, means_.channel);
+      programs_[round] = gradrail::bind(program, lengths_[round], Type::f32, ReduceOp::sum, options, means_.channel);
       runs_[round] = std::make_unique<Execution>(programs_[round]);
     }
     scratch_at_ = (std::max(lengths_[0], lengths_[1]) * sizeof(float) + 63) / 64 * 64;
