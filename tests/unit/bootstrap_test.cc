@@ -226,6 +226,16 @@ TEST(TheVerdict, BadUsageExitsWithTwo) {
   EXPECT_EQ(decide(states, std::vector<Report>{{0, Code::system, -1, "no such file"}}).exit_code, 1);
 }
 
+TEST(TheVerdict, AReportThatFollowsFromAnotherRanksTroubleIsNotTheCause) {
+  const std::vector<RankState> states(4, running());
+  // Rank 0 refused rank 1 and ended, upon which rank 3 was hung up on; it was the first to say so.
+  const std::vector<Report> reports = {{3, Code::refused, 0, "rank 0 hung up"},
+                                       {0, Code::refused, 1, "rank 1 is another build"},
+                                       {1, Code::refused, 0, "rank 0 refused us"}};
+  EXPECT_EQ(decide(states, reports).sentence, "rank 0 (pid 100): rank 1 is another build");
+  EXPECT_EQ(decide(states, std::span(reports).first(1)).sentence, "rank 3 (pid 100): rank 0 hung up");
+}
+
 TEST(TheCapacity, NamesTheLimitAndTheMost) {
   Capacity capacity;
   capacity.cores = 2;

@@ -78,6 +78,14 @@ Verdict decide(std::span<const RankState> states, std::span<const Report> report
   if (const auto rank = first(states, [&](int r, const RankState& s) { return silent(r, s) && blamed(r); })) {
     return exit_of(*rank);
   }
+  // Who complains of a rank that has trouble with yet another one met the end of that.
+  const auto follows = [&](const Report& report) {
+    return first_report(reports, [&](const Report& other) {
+             return other.rank == report.peer && own_trouble(other) && other.peer != report.rank;
+           }) != nullptr;
+  };
+  const auto cause = [&](const Report& report) { return own_trouble(report) && !follows(report); };
+  if (const auto* report = first_report(reports, cause)) return from_report(states, *report);
   if (const auto* report = first_report(reports, own_trouble)) return from_report(states, *report);
   if (const auto rank = first(states, silent)) return exit_of(*rank);
   if (const auto rank = first(

@@ -24,8 +24,9 @@ struct Verdict {
 
 // `states` holds one entry a rank, as they were before the launcher ended anybody; `reports` are in order of arrival.
 // In this order the cause is: a rank killed by a signal; a stopped rank; a report that speaks of the reporter's own
-// trouble (or a silent non-zero exit, if that rank is the one others complain of); a silent non-zero exit; a rank that
-// others complain of though it ended well; a time-out; an echo of all that ("peer gone", "poisoned").
+// trouble, rather with a rank that had none with a third (or a silent non-zero exit, if that rank is the one others
+// complain of); a silent non-zero exit; a rank that others complain of though it ended well; a time-out; an echo of all
+// that ("peer gone", "poisoned").
 [[nodiscard]] Verdict decide(std::span<const RankState> states, std::span<const Report> reports);
 
 }  // namespace gradrail
