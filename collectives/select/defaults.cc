@@ -11,7 +11,6 @@ constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of round
 constexpr int k_few_ranks = 8;
 constexpr std::uint64_t k_pushed_bytes = 8 << 10;   // from here on, reading and writing each byte once decides
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
-constexpr std::uint64_t k_split_above = 256 << 10;  // of plain memory of two ranks, each sums up one half
 
 bool pipelines(std::string_view algorithm) {
   return algorithm == "ring" || algorithm == "tree" || algorithm == "chain" || algorithm == "hierarchical";
@@ -37,10 +36,9 @@ Selection known_selection(const Question& question) {
       question.ranks_per_host != 2)
     return {};
   // Two ranks that exchange plain memory of one host add the other's data block by block while it is in the slots, and
-  // wait for nothing. With two shots each adds only half of it, and where the kernel copies between the two, what was
-  // added is in the other's memory while it is still in cache. Two pieces, so that it is not behind all that was sent.
-  if (question.reached == Reached::no)
-    return question.bytes <= k_split_above ? Selection{"recursive_doubling", 1, 1} : Selection{"two_shot", 1, 2};
+  // wait for nothing. Two shots in two pieces are faster where both buffers lie in huge pages and the kernel copies
+  // between them, and slower elsewhere, which is not known here: a table may say so.
+  if (question.reached == Reached::no) return {"recursive_doubling", 1, 1};
   // Memory that all reach is read once and written once, by each rank a part of it.
   if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) return {"two_shot", 1, 1};
   return {};

@@ -28,7 +28,7 @@ TEST(SelectDefaults, MuchDataIsCutIntoBlocks) {
   EXPECT_EQ(chosen(9, 1 << 20, "shm"), "ring");
 }
 
-TEST(SelectDefaults, TwoRanksOfOneHostEachSumUpHalfOfMuchPlainMemory) {
+TEST(SelectDefaults, TwoRanksOfOneHostExchangePlainMemory) {
   const auto plain = [](std::uint64_t bytes) {
     Question question;
     question.ranks = question.ranks_per_host = 2;
@@ -38,7 +38,7 @@ TEST(SelectDefaults, TwoRanksOfOneHostEachSumUpHalfOfMuchPlainMemory) {
     return default_selection(question);
   };
   EXPECT_EQ(plain(256 << 10), (Selection{"recursive_doubling", 1, 1}));
-  EXPECT_EQ(plain(512 << 10), (Selection{"two_shot", 1, 2}));
+  EXPECT_EQ(plain(64 << 20), (Selection{"recursive_doubling", 1, 1}));
 }
 
 }  // namespace
