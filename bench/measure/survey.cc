@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "bench/measure/block.h"
@@ -16,17 +17,22 @@ namespace gradrail {
 
 namespace {
 
-// Where the bytes decide they are near each other: what fits into which cache, and with it who is fastest, changes
-// there.
-constexpr std::uint64_t k_sizes[] = {8, 256, 2 << 10, 8 << 10, 32 << 10, 128 << 10, 512 << 10, 2 << 20, 8 << 20};
-// Between hosts an operation on the largest would take longer than all the rest, and links know no caches.
-constexpr std::uint64_t k_largest_between_hosts = 4 << 20;
+// Where the bytes decide they are near each other: what fits into which cache, by which path messages go, and with it
+// who is fastest, changes there from one power of two to the next and back again.
+constexpr std::uint64_t k_sizes[] = {8,         256,     2 << 10, 8 << 10, 32 << 10, 128 << 10, 256 << 10,
+                                     512 << 10, 1 << 20, 2 << 20, 4 << 20, 8 << 20,  16 << 20};
+// Links know no caches, and an operation on the largest would take longer than all the rest. Nor may it be small: a
+// switch or a shaper may let the first few hundred KiB pass faster than it can go on.
+constexpr std::uint64_t k_sizes_between_hosts[] = {8,         256,       2 << 10, 8 << 10, 32 << 10,
+                                                   128 << 10, 512 << 10, 2 << 20, 4 << 20};
 constexpr std::uint64_t k_long_bytes = 256 << 10;  // from here on the bytes decide, and an operation takes its time
 // All that are plausible are measured for a short time, and those that may be the best so many times again.
 constexpr Seconds k_first_time{0.006};
 constexpr Seconds k_second_time{0.01};
 constexpr int k_rounds = 3;
-constexpr std::size_t k_most_finalists = 4;
+constexpr Seconds k_again_at_a_size{0.25};  // fewer rounds where they would take longer, none where one would
+constexpr std::size_t k_most_finalists = 5;
+constexpr double k_least_operations = 15;        // of each in a block, with warming up and estimates
 constexpr double k_may_be_best = 1.3;            // times the best, in the short time
 constexpr double k_implausible = 4;              // times slower than the best by the model alone
 constexpr double k_hopeless = 3;                 // by the times at the size before, where the bytes decide
@@ -36,13 +42,7 @@ constexpr double k_worth_pieces = 1.5;
 constexpr std::size_t k_most_at_a_size = 16;
 
 std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool several_hosts) {
-  std::vector<std::uint64_t> ladder;
-  for (const std::uint64_t bytes : k_sizes) {
-    // A switch or a shaper may let the first few hundred KiB pass faster than it can go on.
-    const bool last = several_hosts && bytes >= k_largest_between_hosts;
-    ladder.push_back(last ? k_largest_between_hosts : bytes);
-    if (last) break;
-  }
+  const auto ladder = several_hosts ? std::span<const std::uint64_t>(k_sizes_between_hosts) : k_sizes;
   std::vector<std::uint64_t> sizes;
   for (std::size_t i = 0; i < ladder.size(); ++i) {
     const bool below = i + 1 < ladder.size() && ladder[i + 1] <= options.smallest;
@@ -184,26 +184,44 @@ class Survey {
 
   // How ranks that share cores lie on them favours one or another throughout a block, by as much as a third, and of
   // many that are about as fast the luckiest would be taken for the best. So what may be the best is measured again, in
-  // blocks some time apart, and only these count. Where each takes long, there are few, and no time for it.
+  // blocks some time apart, and only these count.
   Result<void> measure_again(Buffers& buffers, Collective collective, std::vector<SizeTimes>& sizes) {
     std::vector<std::vector<Selection>> finalists;
+    std::vector<int> rounds;
     for (const SizeTimes& size : sizes) {
       // Ranks other than 0 know only their own times.
       GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(pack(may_be_best(size)), soon()));
       GRADRAIL_ASSIGN(finalists.emplace_back(), unpack_selections(told));
+      GRADRAIL_ASSIGN(rounds.emplace_back(), rounds_for(size, finalists.back()));
     }
     std::vector<std::map<std::size_t, double>> logs(sizes.size());  // of a size: sums of ln of seconds, by finalist
     for (int round = 0; round < k_rounds; ++round)
       for (std::size_t s = 0; s < sizes.size(); ++s) {
-        if (finalists[s].size() < 2 || sizes[s].bytes >= k_dear_bytes) continue;
+        if (round >= rounds[s]) continue;
         GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, finalists[s], k_second_time));
         for (const auto& [selection, seconds] : again) {
           const auto place = std::find(finalists[s].begin(), finalists[s].end(), selection) - finalists[s].begin();
-          logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / k_rounds;
+          logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / rounds[s];
         }
       }
     for (std::size_t s = 0; s < sizes.size(); ++s) take_the_later(sizes[s].seconds, finalists[s], logs[s]);
     return {};
+  }
+
+  // Collective: how often there is time to measure them again.
+  Result<int> rounds_for(const SizeTimes& size, const std::vector<Selection>& finalists) const {
+    double one_round = 0;
+    for (const auto& [selection, seconds] : size.seconds)
+      if (std::find(finalists.begin(), finalists.end(), selection) != finalists.end())
+        one_round += std::max(k_second_time.count(), k_least_operations * seconds);
+    const double fit = one_round > 0 ? k_again_at_a_size.count() / one_round : 0;
+    ByteWriter writer;
+    writer.put(finalists.size() < 2 ? 0 : static_cast<int>(std::min<double>(k_rounds, fit)));
+    GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), soon()));
+    ByteReader reader(told);
+    const int rounds = reader.get<int>();
+    if (!reader.ok()) return fail(Code::malformed, "rank 0's number of rounds is damaged", 0);
+    return rounds;
   }
 
   // Times of those that were not measured again are brought to the machine as it was then.
