@@ -159,7 +159,8 @@ Selection CostSelector::choose(const Question& question) const {
   for (const Selection& selection : list) {
     const auto predicted = predict(selection, question, model_);
     const auto factor = correction(selection, question);
-    seconds.push_back(predicted && factor ? *predicted * *factor : std::numeric_limits<double>::infinity());
+    const double lead = selection.algorithm.starts_with("hierarchical") ? 1 : k_lead_of_hierarchical;
+    seconds.push_back(predicted && factor ? *predicted * *factor * lead : std::numeric_limits<double>::infinity());
   }
   Selection answer = default_selection(question);
   if (!list.empty()) {

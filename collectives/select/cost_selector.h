@@ -42,8 +42,9 @@ class CostSelector : public Selector {
   // Pieces that were not measured go by the plain algorithm, algorithms that were not by the others of the collective.
   CostSelector(CostModel model, std::string source, const GroupTimes& times = {});
 
-  // The fastest candidate; of those within k_model_tie of it, the first of the list. Answers are remembered, so that a
-  // selector belongs to one thread.
+  // The fastest candidate; of those within k_model_tie of it, the first of the list. What knows nothing of hosts must
+  // be faster than hierarchical by k_lead_of_hierarchical: plans that send the same bytes between hosts are level
+  // there, and measuring tells them apart by luck. Answers are remembered, so that a selector belongs to one thread.
   [[nodiscard]] Selection choose(const Question& question) const override;
   // What was measured of codecs, on the group that the times are of: the answer where a question bears an error.
   void know_codecs(Collective collective, std::vector<CodedSize> sizes) { codecs_[collective] = std::move(sizes); }
@@ -52,6 +53,7 @@ class CostSelector : public Selector {
 
  private:
   static constexpr double k_model_tie = 1.02;
+  static constexpr double k_lead_of_hierarchical = 1.05;
   using Key = std::tuple<Collective, std::uint64_t, int, int, bool>;
   using Offsets = std::map<double, double>;  // ln(measured / modelled) by ln(bytes)
 

@@ -150,6 +150,24 @@ TEST(CostSelector, TimesMeasuredInPlaceAreThoseOfCallsInPlace) {
   EXPECT_EQ(CostSelector(model, "test", times).choose(question).algorithm, "tree");
 }
 
+TEST(CostSelector, HierarchicalIsTakenWhereMeasuringFindsItLevel) {
+  constexpr std::uint64_t k_bytes = 1 << 20;
+  const auto choice = [&](double seconds_of_halving_doubling) {
+    Question question = allreduce(k_bytes, 4);
+    question.ranks_per_host = 2;
+    GroupTimes times{4, 2, {}};
+    for (const Selection& selection : candidates(question, {.lanes = false}))
+      times.observations.push_back({Collective::allreduce, selection, k_bytes, 20e-3});
+    for (Observation& one : times.observations) {
+      if (one.selection == Selection{"hierarchical", 1, 4}) one.seconds = 8.9e-3;
+      if (one.selection == Selection{"halving_doubling", 1, 1}) one.seconds = seconds_of_halving_doubling;
+    }
+    return CostSelector(CostModel{}, "test", times).choose(question);
+  };
+  EXPECT_EQ(choice(8.7e-3), (Selection{"hierarchical", 1, 4}));
+  EXPECT_EQ(choice(8.0e-3), (Selection{"halving_doubling", 1, 1}));
+}
+
 TEST(CostSelector, KnowsCodecsOfItsGroup) {
   CostSelector selector(CostModel{}, "test", {4, 4, {}});
   selector.know_codecs(Collective::allreduce, {{1 << 20, 1000, {{{"two_shot", 1, 1, "int8"}, 300, 0.009}}}});
