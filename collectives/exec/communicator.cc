@@ -405,7 +405,7 @@ Result<void> Communicator::run(const Call& call, Deadline deadline) {
   // time again, and nothing else is in flight, only what must be done is.
   const Bindings& bindings = *bindings_;
   if (in_flight_ == 1 && bindings.last != nullptr && bindings.last->gathering != nullptr && !failure_ &&
-      places_.front().bound == nullptr && !call.coding.asked() &&
+      places_.front().bound == nullptr && !call.coding.asked() && !call.coding.permitted() &&
       Bindings::same({call, 0, direct_out(call)}, *bindings.last_key)) {
     Place& place = places_.front();
     GRADRAIL_TRY(check_memory(call, bindings.last->program));

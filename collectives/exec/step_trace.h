@@ -23,7 +23,6 @@ class StepTrace {
   // For the run that starts now; null: none. Steps beyond the vector's capacity are left out.
   void into(std::vector<StepTime>* times);
   [[nodiscard]] bool wanted() const { return times_ != nullptr; }
-  [[nodiscard]] std::vector<StepTime>* times() const { return times_; }
 
   struct What {
     std::string_view name;  // static text

@@ -20,13 +20,16 @@ class Budgets : public Selector {
   [[nodiscard]] Selection choose(const Question& question) const override {
     if (question.error_budget >= 0.5) return {"teleport", 1, 1, "topk:0.01"};
     if (question.error_budget >= 0.01) return {"ring", 1, 2, "int8"};
-    return {"two_shot", 1, 1};
+    return {question.bytes <= 1024 ? "one_shot" : "two_shot", 1, 1};
   }
   [[nodiscard]] std::string describe() const override { return "test"; }
 };
 
 class ErrorBudget : public testing::Test {
  protected:
+  explicit ErrorBudget(const std::string& transport = "local") : ranks_(3, transport, "", 0, 1, choose) {}
+  static void choose(int, CommunicatorOptions& options) { options.selector = std::make_shared<Budgets>(); }
+
   struct Came {
     Ran ran;
     std::vector<double> off;  // of each value
@@ -35,8 +38,8 @@ class ErrorBudget : public testing::Test {
   Result<Came> run(Call call) {
     Came came;
     const auto said = ranks_.all([&](Communicator& communicator) -> Result<void> {
-      std::vector<float> in(k_count), out(k_count, 77.0f);
-      for (std::size_t i = 0; i < k_count; ++i)
+      std::vector<float> in(call.count), out(call.count, 77.0f);
+      for (std::size_t i = 0; i < call.count; ++i)
         in[i] = 1.0f + static_cast<float>(communicator.rank()) + static_cast<float>(i % 1000) / 1000;
       GRADRAIL_ASSIGN(const Memory from, communicator.adopt(std::as_writable_bytes(std::span(in))));
       GRADRAIL_ASSIGN(const Memory to, communicator.adopt(std::as_writable_bytes(std::span(out))));
@@ -47,7 +50,7 @@ class ErrorBudget : public testing::Test {
       GRADRAIL_ASSIGN(const Ran ran, communicator.resolve(own, soon()));
       if (communicator.rank() != 0) return {};
       came.ran = ran;
-      for (std::size_t i = 0; i < k_count; ++i)
+      for (std::size_t i = 0; i < call.count; ++i)
         came.off.push_back(std::abs(double{out[i]} - (6 + 3 * static_cast<double>(i % 1000) / 1000)));
       return {};
     });
@@ -63,9 +66,13 @@ class ErrorBudget : public testing::Test {
   }
   static double most(const std::vector<double>& off) { return *std::max_element(off.begin(), off.end()); }
 
-  Ranks ranks_{3, "local", "",
-               0, 1,       [](int, CommunicatorOptions& options) {
-                 options.selector = std::make_shared<Budgets>(); }};
+  Ranks ranks_;
+};
+
+// Where short messages go over a board, and the same call again is not looked at as a whole.
+class ErrorBudgetOverShm : public ErrorBudget {
+ protected:
+  ErrorBudgetOverShm() : ErrorBudget("shm") {}
 };
 
 TEST_F(ErrorBudget, GetsTheCodecThatTheSelectorNames) {
@@ -111,6 +118,19 @@ TEST_F(ErrorBudget, DataThatNoCodecIsForTravelsAsItIs) {
   const auto integers = run(call);
   ASSERT_TRUE(integers) << integers.error().message;
   EXPECT_EQ(integers->ran.codec, "");
+}
+
+TEST_F(ErrorBudgetOverShm, CountsInAShortCallRightAfterOneWithoutIt) {
+  for (const double budget : {0.0, 0.01, 0.0, 0.01}) {
+    Call call = call_with(budget);
+    call.count = 100;
+    const auto came = run(call);
+    ASSERT_TRUE(came) << came.error().message;
+    if (budget > 0)
+      EXPECT_GT(most(came->off), 1e-4) << "was not encoded";
+    else
+      EXPECT_LT(most(came->off), 1e-5);
+  }
 }
 
 TEST_F(ErrorBudget, IsRefusedWithAnAlgorithmOrWhereItMakesNoSense) {
