@@ -5,11 +5,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,10 +18,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <optional>
 #include <sstream>
 
+#include "bench/measure/private_folder.h"
 #include "bench/measure/statistics.h"
 #include "bench/peers/messages.h"
 #include "transports/socket.h"
@@ -37,61 +35,6 @@ namespace {
 constexpr Seconds k_look{0.05};    // how often a starting peer is looked after
 constexpr Seconds k_close{3};      // for a library to close by itself
 constexpr Seconds k_terminate{1};  // between SIGTERM and SIGKILL
-
-// A folder of this user's alone, gone with the object. It is locked for as long as its process lives, so that one which
-// was left by a process that was killed is known, and goes when the next is made.
-class PrivateFolder {
- public:
-  [[nodiscard]] static Result<PrivateFolder> make() {
-    const char* asked = std::getenv("TMPDIR");
-    std::string where = asked != nullptr && *asked != '\0' ? asked : "/tmp";
-    // A socket's path has at most 107 bytes.
-    if (where.size() > 60) where = "/tmp";
-    remove_left_behind(where);
-    while (true) {
-      std::string path = fmt::format("{}/{}XXXXXX", where, k_prefix);
-      if (::mkdtemp(path.data()) == nullptr) return fail_errno(fmt::format("making the folder {}", path), errno);
-      Fd lock = opened(path);
-      // Until it is locked, another process may take it for one that was left.
-      if (lock && ::flock(lock.get(), LOCK_EX) == 0 && opened(path))
-        return PrivateFolder(std::move(path), std::move(lock));
-    }
-  }
-  PrivateFolder(PrivateFolder&& other) noexcept
-      : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
-  PrivateFolder& operator=(PrivateFolder&&) = delete;
-  ~PrivateFolder() {
-    if (!path_.empty()) remove(path_);
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  static constexpr std::string_view k_prefix = "gradrail-peer-";
-
-  PrivateFolder(std::string path, Fd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
-
-  static Fd opened(const std::string& path) {
-    return Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  }
-  static void remove(const std::string& path) {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-  static void remove_left_behind(const std::string& where) {
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(where, ignored)) {
-      if (!entry.path().filename().string().starts_with(k_prefix)) continue;
-      const Fd folder = opened(entry.path());
-      struct stat about {};
-      if (folder && ::fstat(folder.get(), &about) == 0 && about.st_uid == ::geteuid() &&
-          ::flock(folder.get(), LOCK_EX | LOCK_NB) == 0)
-        remove(entry.path());
-    }
-  }
-
-  std::string path_;
-  Fd lock_;
-};
 
 Result<Fd> listen_at(const std::string& path, int backlog) {
   sockaddr_un address{};

@@ -3,18 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
 #include <optional>
 
 #include "bench/measure/against.h"
 #include "bench/measure/bare_sockets.h"
+#include "bench/measure/cases.h"
 #include "bench/measure/codec_choice.h"
-#include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
 #include "bench/measure/selectors.h"
-#include "collectives/exec/exchange.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -25,99 +23,13 @@ namespace {
 constexpr int k_block_tries = 3;  // a block in which the machine's phase changed is measured again
 constexpr std::size_t k_most_traced_steps = 1 << 16;
 
-struct Case {
-  Collective collective;
-  Type type;
-  ReduceOp op;
-  std::int64_t count;
-  std::int64_t bytes;
-};
-
-// Sizes as whole elements a rank, each once.
-std::vector<Case> cases_of(const SweepOptions& options, int ranks) {
-  std::vector<Case> cases;
-  for (const Collective collective : options.collectives)
-    for (const Type type : options.types)
-      for (const ReduceOp op : options.ops) {
-        if (!reduces(collective) && op != options.ops.front()) continue;
-        const auto unit = static_cast<std::int64_t>(size_of(type)) * (is_blocked(collective) ? ranks : 1);
-        std::int64_t last = 0;
-        for (const std::int64_t size : options.sizes) {
-          const std::int64_t count = std::max<std::int64_t>(1, size / unit);
-          if (count == last) continue;
-          last = count;
-          cases.push_back({collective, type, op, count, count * unit});
-        }
-      }
-  return cases;
-}
-
-std::vector<std::string> algorithms_of(const SweepOptions& options, Collective collective, const Communicator& group) {
-  const bool levels = group.ranks_per_host() > 1 && group.ranks() > group.ranks_per_host();
-  std::vector<std::string> names;
-  const auto add = [&](std::string_view name) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
-  };
-  for (const std::string& wanted : options.algorithms) {
-    if (wanted == "all") {
-      // One host has no levels: hierarchical would only be its inner algorithm under another name.
-      for (const Planner* planner : planners())
-        if (planner->collective == collective && (levels || planner->name != "hierarchical")) add(planner->name);
-    } else if (wanted == "auto") {
-      add(wanted);
-    } else {
-      Shape shape;
-      shape.collective = collective;
-      if (parse_algorithm(wanted, shape)) add(wanted);
-    }
-  }
-  return names;
-}
-
-// The same for data that a codec encodes. Plans carry messages of fixed size, exchanges those of others: what was named
-// for one kind of codec is not asked of the other, unless nothing else was named.
-Result<std::vector<std::string>> algorithms_of(const SweepOptions& options, Collective collective,
-                                               const Communicator& group, const std::string& codec) {
-  GRADRAIL_ASSIGN(const auto made, make_codec(codec));
-  const bool planned = made->traits().fixed_size;
-  const auto& wanted = options.algorithms;
-  const bool everything = std::find(wanted.begin(), wanted.end(), "all") != wanted.end();
-  const auto is_exchange = [](const std::string& name) {
-    const auto kinds = exchange_kinds();
-    return std::any_of(kinds.begin(), kinds.end(), [&](const ExchangeKind* kind) { return kind->name == name; });
-  };
-  std::vector<std::string> names = algorithms_of(options, collective, group);
-  for (const std::string& name : wanted)
-    if (is_exchange(name)) names.push_back(name);
-  std::vector<std::string> fitting;
-  for (const std::string& name : names) {
-    const bool crosses = options.codec_where == CodecWhere::everywhere || name.starts_with("hierarchical") ||
-                         name == "auto" || !everything;
-    if (name == "auto" || (planned != is_exchange(name) && crosses)) fitting.push_back(name);
-  }
-  if (everything && !planned) {
-    ExchangeSetting setting;
-    setting.rank = group.rank();
-    setting.ranks = group.ranks();
-    setting.ranks_per_host = group.ranks_per_host();
-    setting.collective = collective;
-    setting.codec = codec;
-    setting.where = options.codec_where;
-    setting.in_place = options.in_place;
-    for (const ExchangeKind* kind : exchange_kinds())
-      if (kind->supports(setting, *made)) fitting.emplace_back(kind->name);
-    if (fitting.empty()) fitting.emplace_back("auto");
-  }
-  return fitting.empty() ? names : fitting;
-}
-
 class Sweep {
  public:
   Sweep(Bootstrap& bootstrap, const SweepOptions& options, SweepListener* listener)
       : bootstrap_(bootstrap), options_(options), listener_(listener) {}
 
   Result<void> run() {
-    for (const Case& c : cases_of(options_, bootstrap_.ranks())) total_weight_ += weight(c);
+    for (const SweepCase& c : cases_of(options_, bootstrap_.ranks())) total_weight_ += weight(c);
     total_weight_ *= static_cast<double>(options_.topologies.size() * options_.transports.size());
     GRADRAIL_TRY(room_for_buffers());
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->begin());
@@ -129,14 +41,14 @@ class Sweep {
 
  private:
   // Expected time of a block, in no particular unit.
-  static double weight(const Case& c) { return 1 + static_cast<double>(c.bytes) / 4e6; }
+  static double weight(const SweepCase& c) { return 1 + static_cast<double>(c.bytes) / 4e6; }
 
   // Buffers that the machine has no memory for would be promised all the same, and then cost a rank its life.
   Result<void> room_for_buffers() {
     GRADRAIL_ASSIGN(const Capacity capacity, read_capacity());
     std::int64_t largest = 0;
     std::int64_t scratch = 0;
-    for (const Case& c : cases_of(options_, bootstrap_.ranks())) {
+    for (const SweepCase& c : cases_of(options_, bootstrap_.ranks())) {
       largest = std::max(largest, c.bytes);
       scratch = std::max(scratch, c.bytes * planes_of(c.collective));
     }
@@ -189,7 +101,7 @@ class Sweep {
                                                      Deadline::after(control_wait(options_.rules.timeout))));
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
-    for (const Case& c : cases) largest = std::max(largest, c.bytes);
+    for (const SweepCase& c : cases) largest = std::max(largest, c.bytes);
     GRADRAIL_ASSIGN(const SurveyOptions needs, needs_of(cases));
     GRADRAIL_ASSIGN(const Selectors selectors,
                     make_selectors(bootstrap_, *group, needs, options_.table, options_.table_name));
@@ -215,7 +127,7 @@ class Sweep {
                       BareSockets::make(bootstrap_, *pairing_, Deadline::after(control_wait(options_.rules.timeout))));
     }
     GRADRAIL_ASSIGN(const Rivals rivals, meet_rivals(*group));
-    for (const Case& c : cases) {
+    for (const SweepCase& c : cases) {
       GRADRAIL_TRY(sweep_case(*group, buffers, registered ? &*registered : nullptr, c, rivals));
       done_weight_ += weight(c);
     }
@@ -223,7 +135,7 @@ class Sweep {
   }
 
   // What has to be known of algorithms: nothing, unless auto is to choose and no table says what.
-  Result<SurveyOptions> needs_of(const std::vector<Case>& cases) const {
+  Result<SurveyOptions> needs_of(const std::vector<SweepCase>& cases) const {
     SurveyOptions needs;
     needs.buffers = options_.buffers;
     needs.in_place = options_.in_place;
@@ -239,7 +151,7 @@ class Sweep {
       needs.coded_collectives = options_.collectives;
       needs.codec_where = options_.codec_where;
     }
-    for (const Case& c : cases) {
+    for (const SweepCase& c : cases) {
       const auto bytes = static_cast<std::uint64_t>(c.bytes);
       needs.smallest = needs.largest == 0 ? bytes : std::min(needs.smallest, bytes);
       needs.largest = std::max(needs.largest, bytes);
@@ -276,37 +188,10 @@ class Sweep {
   }
 
   // `registered`: for every case once more; null if that was not asked for.
-  Result<void> sweep_case(Communicator& group, Buffers& buffers, Buffers* registered, const Case& c,
+  Result<void> sweep_case(Communicator& group, Buffers& buffers, Buffers* registered, const SweepCase& c,
                           const Rivals& rivals) {
-    std::vector<Call> calls;
-    std::deque<std::string> names;  // that calls refer to
-    for (const std::string& codec : options_.codecs) {
-      Call call;
-      call.collective = c.collective;
-      call.count = static_cast<std::uint64_t>(c.count);
-      call.type = c.type;
-      call.op = c.op;
-      call.root = options_.root;
-      call.in_place = options_.in_place;
-      call.lanes = options_.lanes;
-      call.pieces = options_.pieces;
-      auto algorithms = algorithms_of(options_, c.collective, group);
-      if (codec != "none") {
-        if (!Gradient::fits(call)) continue;
-        if (codec == "auto") {
-          call.coding.error_budget = options_.error_budget;
-          algorithms = {"auto"};
-        } else {
-          call.coding.codec = codec;
-          call.coding.where = options_.codec_where;
-          GRADRAIL_ASSIGN(algorithms, algorithms_of(options_, c.collective, group, codec));
-        }
-      }
-      for (const std::string& name : algorithms) {
-        call.algorithm = names.emplace_back(name);
-        calls.push_back(call);
-      }
-    }
+    GRADRAIL_ASSIGN(const SweepCalls made, calls_of(options_, c, group));
+    const std::vector<Call>& calls = made.calls;
     if (calls.empty()) return {};
     if (listener_ != nullptr)
       listener_->next(done_weight_ / total_weight_,
@@ -375,11 +260,11 @@ class Sweep {
   }
 
   // Below, messages are too few and too short for bandwidth to matter.
-  bool held_against_sockets(const Case& c) const {
+  bool held_against_sockets(const SweepCase& c) const {
     constexpr std::int64_t k_least_bytes = 1 << 20;
     return bare_ && c.collective == Collective::allreduce && c.bytes >= k_least_bytes;
   }
-  Result<void> look_at_sockets(Communicator& group, Buffers& buffers, Call call, const Case& c) {
+  Result<void> look_at_sockets(Communicator& group, Buffers& buffers, Call call, const SweepCase& c) {
     if (!held_against_sockets(c)) return {};
     buffers.place(call, group.rank(), group.ranks());
     const auto size = static_cast<std::size_t>(c.bytes);
