@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "collectives/exec/communicator.h"
+#include "tests/soon.h"
 #include "transports/local/hub.h"
 
 namespace gradrail {
@@ -67,7 +68,5 @@ class Ranks {
   std::shared_ptr<LocalHub> hub_;
   std::vector<std::unique_ptr<Communicator>> communicators_;
 };
-
-inline Deadline soon() { return Deadline::after(Seconds(60)); }
 
 }  // namespace gradrail

@@ -4,22 +4,16 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 
 #include <array>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <thread>
 
 #include "tests/contract/ranks.h"
-#include "transports/settings.h"
-#include "transports/socket.h"
+#include "tests/fault/other_process.h"
 
 namespace gradrail {
 namespace {
@@ -43,94 +37,28 @@ std::uint64_t counter(int device, const std::string& name) {
   return value;
 }
 
-struct Rank {
-  explicit Rank(int rank, const std::string& options = k_patient) {
-    Settings settings;
-    settings.rank = rank;
-    settings.ranks = 2;
-    settings.secret = Secret::from_text("known to the ranks of this job").value();
-    settings.verbs = options;
-    transport = make_transport("verbs", settings).value();
-    address = transport->listen().value();
-  }
-  Result<void> connect(const Peer& peer) {
-    GRADRAIL_ASSIGN(auto made, transport->connect({&peer, 1}, soon()));
-    pipe = std::move(made.front());
-    return {};
-  }
-  Slice memory(std::size_t bytes) {
-    if (!region || region->buffer().size < bytes) region = transport->allocate(bytes).value();
-    return {region.get(), 0, bytes};
-  }
-  void drive(const std::function<bool()>& done, Deadline deadline) {
-    while (!done() && pipe->failure() == nullptr && !deadline.passed())
-      if (!transport->progress()) transport->wait(Seconds(0));
-  }
-  // Sends and receives `rounds` messages of that size, in step with a peer that does the same; the bytes are checked.
-  bool exchange(std::size_t bytes, int rounds) {
-    const Slice all = memory(2 * bytes);
-    for (int i = 0; i < rounds; ++i) {
-      std::memset(all.data(), i + 1, bytes);
-      const auto sends = pipe->sends_done() + 1;
-      const auto recvs = pipe->recvs_done() + 1;
-      if (!pipe->recv({all.region, bytes, bytes}) || !pipe->send({all.region, 0, bytes})) return false;
-      drive([&] { return pipe->sends_done() == sends && pipe->recvs_done() == recvs; }, soon());
-      if (pipe->recvs_done() != recvs || std::memcmp(all.data(), all.data() + bytes, bytes) != 0) return false;
-    }
-    return true;
-  }
-  // Until the pipe fails; how long that took.
-  Seconds until_failure() {
-    const auto began = Clock::now();
-    drive([] { return false; }, soon());
-    return Clock::now() - began;
-  }
+Settings settings_for(int rank, const std::string& options) {
+  Settings settings;
+  settings.rank = rank;
+  settings.ranks = 2;
+  settings.secret = Secret::from_text("known to the ranks of this job").value();
+  settings.verbs = options;
+  return settings;
+}
 
-  std::unique_ptr<Transport> transport;
-  Address address;
-  std::unique_ptr<Region> region;
-  std::unique_ptr<Endpoint> pipe;
-};
-
-// Rank 1, on device rxe2, in a process of its own; rank 0, on rxe1, here.
-class OtherProcess {
+// Rank 1 has the devices behind rank 0's.
+class OtherProcess : public gradrail::OtherProcess {
  public:
-  explicit OtherProcess(const std::function<void(Rank&)>& life, const std::string& options = k_patient) {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    const Fd ours(fds[0]);
-    Fd theirs(fds[1]);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      Rank rank(1, options);
-      const auto address = receive_frame(theirs.get(), 1000, soon());
-      const bool met = address && send_frame(theirs.get(), rank.address, soon()) &&
-                       rank.connect({0, 0, "host-a", *address}).has_value();
-      if (met) life(rank);
-      ::_exit(met ? 0 : 1);
-    }
-    theirs.reset();
-    here = std::make_unique<Rank>(0, options);
-    EXPECT_TRUE(send_frame(ours.get(), here->address, soon()));
-    const auto address = receive_frame(ours.get(), 1000, soon());
-    EXPECT_TRUE(address);
-    const auto met = here->connect({1, 0, "host-b", *address});
-    EXPECT_TRUE(met) << met.error().message;
-  }
-  ~OtherProcess() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  void signal(int number) const { ::kill(pid_, number); }
-
-  std::unique_ptr<Rank> here;
-
- private:
-  pid_t pid_ = -1;
+  explicit OtherProcess(const std::function<void(Rank&)>& life, const std::string& options = k_patient)
+      : gradrail::OtherProcess([&](int rank) { return Rank("verbs", settings_for(rank, options)); }, life) {}
 };
 
-void sleep_long() { std::this_thread::sleep_for(std::chrono::seconds(60)); }
+void expect_refused(const std::string& device, const testing::Matcher<const std::string&>& message) {
+  const auto refused = make_transport("verbs", settings_for(0, "device=" + device));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::unavailable);
+  EXPECT_THAT(refused.error().message, message);
+}
 
 class VerbsLab : public testing::Test {
  protected:
@@ -179,9 +107,9 @@ TEST_F(VerbsLab, LateAndLostPacketsCostTimeOnly) {
 TEST_F(VerbsLab, AKilledRankIsNamedDuringTraffic) {
   for (const bool stays_quiet : {false, true}) {
     OtherProcess other([&](Rank& rank) {
-      rank.exchange(1000, 5);
+      EXPECT_TRUE(rank.exchange(1000, 5));
       if (stays_quiet) sleep_long();
-      rank.exchange(200'000, 1'000'000);
+      static_cast<void>(rank.exchange(200'000, 1'000'000));
     });
     ASSERT_TRUE(other.here->exchange(1000, 5));
     if (stays_quiet) {
@@ -196,7 +124,7 @@ TEST_F(VerbsLab, AKilledRankIsNamedDuringTraffic) {
       EXPECT_FALSE(other.here->exchange(200'000, 1'000'000));
       killer.join();
     }
-    other.here->until_failure();
+    other.here->drive_until_failure();
     const Error* error = other.here->pipe->failure();
     ASSERT_NE(error, nullptr);
     EXPECT_EQ(error->code, Code::peer_gone);
@@ -208,14 +136,16 @@ TEST_F(VerbsLab, AKilledRankIsNamedDuringTraffic) {
 TEST_F(VerbsLab, RetriesThatRunOutAreReportedWithTheirCause) {
   OtherProcess other(
       [](Rank& rank) {
-        rank.exchange(1000, 5);
+        EXPECT_TRUE(rank.exchange(1000, 5));
         sleep_long();
       },
       k_impatient);
   ASSERT_TRUE(other.here->exchange(1000, 5));
   shell("tc qdisc replace dev v1 root netem loss 100%");
   ASSERT_TRUE(other.here->pipe->send(other.here->memory(4000)));
-  const auto took = other.here->until_failure();
+  const auto began = Clock::now();
+  other.here->drive_until_failure();
+  const Seconds took = Clock::now() - began;
   shell("tc qdisc del dev v1 root");
   const Error* error = other.here->pipe->failure();
   ASSERT_NE(error, nullptr);
@@ -255,14 +185,14 @@ TEST_F(VerbsLab, ARailThatFailsEndsThePipeAndIsNamed) {
   constexpr std::size_t k_bytes = 300'000;
   OtherProcess other(
       [](Rank& rank) {
-        rank.exchange(k_bytes, 2);
+        EXPECT_TRUE(rank.exchange(k_bytes, 2));
         if (rank.pipe->recv(rank.memory(k_bytes))) sleep_long();
       },
       "rails=2," + k_impatient);
   ASSERT_TRUE(other.here->exchange(k_bytes, 2));
   shell("tc qdisc replace dev v2 root netem loss 100%");
   ASSERT_TRUE(other.here->pipe->send(other.here->memory(k_bytes)));
-  other.here->until_failure();
+  other.here->drive_until_failure();
   shell("tc qdisc del dev v2 root");
   const Error* error = other.here->pipe->failure();
   ASSERT_NE(error, nullptr);
@@ -273,14 +203,14 @@ TEST_F(VerbsLab, ARailThatFailsEndsThePipeAndIsNamed) {
 TEST_F(VerbsLab, RanksThatRdmaCmConnectedNoticeAKilledOne) {
   OtherProcess other(
       [](Rank& rank) {
-        rank.exchange(100'000, 3);
+        EXPECT_TRUE(rank.exchange(100'000, 3));
         sleep_long();
       },
       "connect=cm,srq=1," + k_patient);
   ASSERT_TRUE(other.here->exchange(100'000, 3));
   ASSERT_TRUE(other.here->pipe->recv(other.here->memory(8)));
   other.signal(SIGKILL);
-  other.here->until_failure();
+  other.here->drive_until_failure();
   const Error* error = other.here->pipe->failure();
   ASSERT_NE(error, nullptr);
   EXPECT_EQ(error->code, Code::peer_gone);
@@ -290,16 +220,9 @@ TEST_F(VerbsLab, RanksThatRdmaCmConnectedNoticeAKilledOne) {
 TEST_F(VerbsLab, AnIwarpDeviceIsRefusedWithWhatItLacks) {
   if (!std::filesystem::exists("/sys/class/infiniband/siw1"))
     GTEST_SKIP() << "no iWARP device here; scripts/soft-roce --siw has some";
-  Settings settings;
-  settings.ranks = 2;
-  settings.verbs = "device=siw1";
-  const auto refused = make_transport("verbs", settings);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::unavailable);
-  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("siw1 is an iWARP device: it has no RDMA write with immediate"),
-                                             HasSubstr("use --transport tcp")));
-  settings.verbs = "";
-  const auto another = make_transport("verbs", settings);
+  expect_refused("siw1", AllOf(HasSubstr("siw1 is an iWARP device: it has no RDMA write with immediate"),
+                               HasSubstr("use --transport tcp")));
+  const auto another = make_transport("verbs", settings_for(0, ""));
   ASSERT_TRUE(another) << another.error().message;
   EXPECT_THAT((*another)->describe(), HasSubstr("rxe")) << "it is passed over where others are";
 }
@@ -375,26 +298,20 @@ TEST_F(VerbsLab, EveryAllreduceIsRightOnDevicesOfTheirOwn) {
 TEST_F(VerbsLab, ZALinkThatIsTakenDownIsNamedAndThenRefused) {
   OtherProcess other(
       [](Rank& rank) {
-        rank.exchange(1000, 5);
+        EXPECT_TRUE(rank.exchange(1000, 5));
         sleep_long();
       },
       k_impatient);
   ASSERT_TRUE(other.here->exchange(1000, 5));
   shell("ip link set v1 down");
   ASSERT_TRUE(other.here->pipe->send(other.here->memory(4000)));
-  other.here->until_failure();
+  other.here->drive_until_failure();
   const Error* error = other.here->pipe->failure();
   ASSERT_NE(error, nullptr);
   EXPECT_EQ(error->peer, 1);
   EXPECT_THAT(error->message,
               AllOf(HasSubstr("rank 1 on host-b"), HasSubstr("rxe1 port 1"), HasSubstr("the port went down")));
-  Settings settings;
-  settings.ranks = 2;
-  settings.verbs = "device=rxe1";
-  const auto refused = make_transport("verbs", settings);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Code::unavailable);
-  EXPECT_THAT(refused.error().message, HasSubstr("rxe1 port 1 is down"));
+  expect_refused("rxe1", HasSubstr("rxe1 port 1 is down"));
 }
 
 }  // namespace

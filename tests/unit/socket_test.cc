@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "tests/soon.h"
 #include "transports/handshake.h"
 
 namespace gradrail {
@@ -14,7 +15,6 @@ namespace {
 
 using testing::HasSubstr;
 
-Deadline soon() { return Deadline::after(Seconds(10)); }
 Deadline at_once() { return Deadline::after(Seconds(0.02)); }
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }

@@ -62,16 +62,28 @@ class Machine {
   std::uniform_real_distribution<double> random_{-1, 1};
 };
 
+// recursive_doubling is the best up to 10,000 bytes, two_shot from there on.
+Machine machine_with_a_crossing() {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  return machine;
+}
+
 Tuned tune(Machine& machine, const std::vector<std::int64_t>& sizes, TuneRules rules = {}) {
   auto tuned = tune_sizes(k_question, sizes, 4, machine.measure(), rules);
   EXPECT_TRUE(tuned);
   return *std::move(tuned);
 }
 
+TableSelector table_of(const Tuned& tuned) {
+  DecisionTable table;
+  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
+  return {std::move(table), "t", nullptr};
+}
+
 TEST(Tuning, FindsTheCrossing) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};  // cross at 10,000 bytes
+  Machine machine = machine_with_a_crossing();
   const Tuned tuned = tune(machine, grid(8, 1 << 25));
   ASSERT_EQ(tuned.ranges.size(), 2u);
   EXPECT_EQ(tuned.ranges[0].selection, (Selection{"recursive_doubling", 1, 1}));
@@ -86,9 +98,7 @@ TEST(Tuning, FindsTheCrossing) {
 }
 
 TEST(Tuning, RefinesOffPowersOfTwo) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   const Tuned tuned = tune(machine, grid(8, 1 << 25));
   int off = 0;
   for (const TunedSize& size : tuned.sizes) {
@@ -132,9 +142,7 @@ TEST(Tuning, TiesKeepTheSimplerAndNoiseMakesNoRanges) {
 }
 
 TEST(Tuning, WhatMayBeTheBestIsMeasuredLongest) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   machine.lines["one_shot"] = {10.5, 1e-4};
   machine.lines["ring"] = {50, 1e-4};
   (void)tune(machine, grid(8, 1 << 25));
@@ -175,9 +183,7 @@ TEST(Tuning, OneLuckyBlockMakesNoRange) {
 }
 
 TEST(Tuning, OutOfTimeMeasuresFinalistsOnly) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   TuneRules rules;
   int asked = 0;
   rules.out_of_time = [&] { return ++asked > 2; };
@@ -218,9 +224,7 @@ class Always : public Selector {
 };
 
 TEST(Regret, OfTheTableTheModelAndTheBestFixed) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   machine.lines["tree"] = {30, 3e-4};
   const auto sizes = grid(8, 1 << 25);
   const Tuned tuned = tune(machine, sizes);
@@ -230,9 +234,7 @@ TEST(Regret, OfTheTableTheModelAndTheBestFixed) {
     EXPECT_NE(bytes & (bytes - 1), 0) << bytes;
     for (const TunedSize& size : tuned.sizes) EXPECT_NE(size.bytes, bytes);
   }
-  DecisionTable table;
-  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
-  const TableSelector by_table(table, "t", nullptr);
+  const TableSelector by_table = table_of(tuned);
   const Always model({"tree", 1, 1});
   const auto regret = measure_regret(k_question, tuned, held_out, by_table, model, machine.measure(), {});
   ASSERT_TRUE(regret);
@@ -247,17 +249,13 @@ TEST(Regret, OfTheTableTheModelAndTheBestFixed) {
 }
 
 TEST(Regret, SizesJudgedInAnotherPhaseAreToldApart) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   TuneRules rules;
   std::string phase = "near";
   rules.phase = [&] { return phase; };
   const auto sizes = grid(8, 1 << 25);
   const Tuned tuned = tune(machine, sizes, rules);
-  DecisionTable table;
-  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
-  const TableSelector selector(table, "t", nullptr);
+  const TableSelector selector = table_of(tuned);
   // Halfway, the machine becomes one on which two_shot takes five times as long.
   const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
     const bool far = bytes > 1 << 20;
@@ -274,9 +272,7 @@ TEST(Regret, SizesJudgedInAnotherPhaseAreToldApart) {
 }
 
 TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   TuneRules rules;
   std::string phase = "near";
   rules.phase = [&] { return phase; };
@@ -296,17 +292,13 @@ TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
 }
 
 TEST(Regret, SizesJudgedInAnotherPhaseAreJudgedAgain) {
-  Machine machine;
-  machine.lines["recursive_doubling"] = {1, 1e-3};
-  machine.lines["two_shot"] = {10, 1e-4};
+  Machine machine = machine_with_a_crossing();
   TuneRules rules;
   std::string phase = "near";
   rules.phase = [&] { return phase; };
   const auto sizes = grid(8, 1 << 25);
   const Tuned tuned = tune(machine, sizes, rules);
-  DecisionTable table;
-  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
-  const TableSelector selector(table, "t", nullptr);
+  const TableSelector selector = table_of(tuned);
   int blocks = 0;
   const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
     const bool far = ++blocks <= 5;
@@ -332,9 +324,7 @@ TEST(Regret, NoiseAloneIsNotRegret) {
     machine.lines[name] = {5, 1e-4};
   const auto sizes = grid(8, 1 << 13);  // too small for pieces
   const Tuned tuned = tune(machine, sizes);
-  DecisionTable table;
-  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
-  const TableSelector selector(table, "t", nullptr);
+  const TableSelector selector = table_of(tuned);
   const auto held_out = held_out_sizes(sizes, 4, tuned);
   const auto regret = measure_regret(k_question, tuned, held_out, selector, selector, machine.measure(), {});
   ASSERT_TRUE(regret);
