@@ -56,6 +56,10 @@ endif()
 
 function(gradrail_print_summary)
   get_property(summary GLOBAL PROPERTY GRADRAIL_SUMMARY)
+  set(sanitizers)
+  if(GRADRAIL_SANITIZE)
+    set(sanitizers ", sanitizers ${GRADRAIL_SANITIZE}")
+  endif()
   message(STATUS "gradrail ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}, ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
-                 "${GRADRAIL_SANITIZE}; optional parts:\n${summary}")
+                 "${sanitizers}; optional parts:\n${summary}")
 endfunction()

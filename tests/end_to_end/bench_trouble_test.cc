@@ -20,11 +20,7 @@ class BenchTrouble : public CommandTest {
     std::filesystem::remove(path_);
     auto process = start_gradrail(
         words(fmt::format("{} {} --time-per-point {} -T {} --json {}", k_long_sweep, options, pace, timeout, path_)));
-    const auto deadline = Deadline::after(Seconds(30));
-    while (text_of(path_).find("\"choice\"") == std::string::npos && !deadline.passed())
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    ranks_ = ranks_of(process.pid(), 4);
-    EXPECT_THAT(ranks_, SizeIs(4)) << process.err();
+    ranks_ = ranks_after("\"choice\"", path_, process, 4);
     return process;
   }
   [[nodiscard]] pid_t rank(std::size_t index) const { return static_cast<pid_t>(std::atol(ranks_.at(index).c_str())); }

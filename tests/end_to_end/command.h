@@ -108,6 +108,18 @@ inline std::vector<std::string> ranks_of(pid_t launcher, std::size_t count, Seco
   }
 }
 
+// The same, once the run has written `text` to a file.
+inline std::vector<std::string> ranks_after(const std::string& text, const std::filesystem::path& file,
+                                            const Process& launcher, std::size_t count) {
+  const auto deadline = Deadline::after(Seconds(60));
+  const auto written = [&] { return text_of(file).find(text) != std::string::npos; };
+  while (!written() && !deadline.passed()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(written()) << launcher.err();
+  auto found = ranks_of(launcher.pid(), count);
+  EXPECT_EQ(found.size(), count) << launcher.err();
+  return found;
+}
+
 // Living processes of this build's binary.
 inline std::set<long> living() {
   std::set<long> pids;

@@ -91,11 +91,8 @@ TEST_F(P2pLab, ARankThatDiesIsNamedByEveryWay) {
     std::filesystem::remove(json);
     auto process = start_gradrail(words(fmt::format(
         "p2p --transport {} --test latency -b 8 -e 64K -i 4K --time-per-point 0.3 -T 10 --json {}", way, json)));
-    const auto deadline = Deadline::after(Seconds(60));
-    while (text_of(json).find("\"p2p\"") == std::string::npos && !deadline.passed())
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    const auto ranks = ranks_of(process.pid(), 2);
-    ASSERT_THAT(ranks, SizeIs(2)) << process.err();
+    const auto ranks = ranks_after("\"p2p\"", json, process, 2);
+    ASSERT_FALSE(HasFailure());
     ::kill(static_cast<pid_t>(std::atol(ranks[1].c_str())), SIGKILL);
     const auto run = ended(process, Seconds(40));
     EXPECT_EQ(run.code, 1);

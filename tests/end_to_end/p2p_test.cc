@@ -125,11 +125,8 @@ TEST_F(P2pCommand, ARankThatDiesIsNamed) {
         start_gradrail(words(fmt::format("p2p -n 3 --matrix --transport {} --test latency -b 8 -e 1M -i 4K "
                                          "--time-per-point 0.05 -T 2 --json {}",
                                          transport, json)));
-    const auto deadline = Deadline::after(Seconds(30));
-    while (text_of(json).find("\"p2p\"") == std::string::npos && !deadline.passed())
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    const auto ranks = ranks_of(process.pid(), 3);
-    ASSERT_THAT(ranks, SizeIs(3)) << process.err();
+    const auto ranks = ranks_after("\"p2p\"", json, process, 3);
+    ASSERT_FALSE(HasFailure());
     ::kill(static_cast<pid_t>(std::atol(ranks[1].c_str())), SIGKILL);
     const auto run = ended(process, Seconds(20));
     EXPECT_EQ(run.code, 1);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -306,19 +307,32 @@ TEST_F(ShmDeath, AStoppedRankIsNotTakenForDead) {
   kill_child();
 }
 
-// Whoever finds the socket without knowing the secret: silent, talkative, or gone at once.
-TEST(ShmStrangers, AreDroppedAndTheJobGoesOn) {
+// Two ranks of this process that listen and have not met yet, each with what it takes for the job's secret.
+struct TwoRanks {
+  explicit TwoRanks(const std::array<std::string, 2>& secrets) {
+    for (const int rank : {0, 1}) {
+      Settings settings;
+      settings.rank = rank;
+      settings.ranks = 2;
+      settings.secret = Secret::from_text(secrets[rank]).value();
+      transports[rank] = make_transport("shm", settings).value();
+      addresses[rank] = transports[rank]->listen().value();
+    }
+  }
+  // Of that rank to the other.
+  Result<std::vector<std::unique_ptr<Endpoint>>> connect(int rank, Seconds limit) {
+    const Peer peer{.rank = 1 - rank, .lane = 0, .host = "here", .address = addresses[1 - rank]};
+    return transports[rank]->connect({&peer, 1}, Deadline::after(limit));
+  }
+
   std::unique_ptr<Transport> transports[2];
   Address addresses[2];
-  for (const int rank : {0, 1}) {
-    Settings settings;
-    settings.rank = rank;
-    settings.ranks = 2;
-    settings.secret = Secret::from_text("a secret of some length").value();
-    transports[rank] = make_transport("shm", settings).value();
-    addresses[rank] = transports[rank]->listen().value();
-  }
-  ByteReader reader(addresses[1]);
+};
+
+// Whoever finds the socket without knowing the secret: silent, talkative, or gone at once.
+TEST(ShmStrangers, AreDroppedAndTheJobGoesOn) {
+  TwoRanks two({"a secret of some length", "a secret of some length"});
+  ByteReader reader(two.addresses[1]);
   EXPECT_EQ(reader.get_string(), "shm");
   static_cast<void>(reader.get_string());
   const auto name = reader.get_string();
@@ -335,44 +349,28 @@ TEST(ShmStrangers, AreDroppedAndTheJobGoesOn) {
     if (i % 3 == 1) static_cast<void>(::send(stranger.get(), garbage.data(), garbage.size(), MSG_NOSIGNAL));
     if (i % 3 != 2) strangers.push_back(std::move(stranger));
   }
-  std::vector<std::unique_ptr<Endpoint>> endpoints[2];
-  const auto open = [&](int rank) {
-    const Peer peer{.rank = 1 - rank, .lane = 0, .host = "here", .address = addresses[1 - rank]};
-    auto made = transports[rank]->connect({&peer, 1}, Deadline::after(Seconds(20)));
-    ASSERT_TRUE(made) << made.error().message;
-    endpoints[rank] = std::move(*made);
-  };
-  std::thread other([&] { open(1); });
-  open(0);
+  Result<std::vector<std::unique_ptr<Endpoint>>> met[2];
+  std::thread other([&] { met[1] = two.connect(1, Seconds(20)); });
+  met[0] = two.connect(0, Seconds(20));
   other.join();
-  EXPECT_EQ(endpoints[0].size(), 1U);
-  EXPECT_EQ(endpoints[1].size(), 1U);
+  for (const auto& one : met) {
+    ASSERT_TRUE(one) << one.error().message;
+    EXPECT_EQ(one->size(), 1U);
+  }
 }
 
 TEST(ShmStrangers, ARankWithAnotherSecretIsRefused) {
-  std::unique_ptr<Transport> transports[2];
-  Address addresses[2];
-  for (const int rank : {0, 1}) {
-    Settings settings;
-    settings.rank = rank;
-    settings.ranks = 2;
-    settings.secret = Secret::from_text(rank == 0 ? "a secret of some length" : "another secret, as long").value();
-    transports[rank] = make_transport("shm", settings).value();
-    addresses[rank] = transports[rank]->listen().value();
-  }
-  std::thread other([&] {
-    const Peer peer{.rank = 0, .lane = 0, .host = "here", .address = addresses[0]};
-    const auto made = transports[1]->connect({&peer, 1}, Deadline::after(Seconds(1)));
-    ASSERT_FALSE(made);
-    EXPECT_EQ(made.error().code, Code::timed_out);
-    EXPECT_EQ(made.error().peer, 0);
-  });
-  const Peer peer{.rank = 1, .lane = 0, .host = "here", .address = addresses[1]};
-  const auto made = transports[0]->connect({&peer, 1}, Deadline::after(Seconds(10)));
-  ASSERT_FALSE(made);
-  EXPECT_EQ(made.error().code, Code::refused);
-  EXPECT_EQ(made.error().peer, 1);
+  TwoRanks two({"a secret of some length", "another secret, as long"});
+  Result<std::vector<std::unique_ptr<Endpoint>>> met[2];
+  std::thread other([&] { met[1] = two.connect(1, Seconds(1)); });
+  met[0] = two.connect(0, Seconds(10));
   other.join();
+  ASSERT_FALSE(met[1]);
+  EXPECT_EQ(met[1].error().code, Code::timed_out);
+  EXPECT_EQ(met[1].error().peer, 0);
+  ASSERT_FALSE(met[0]);
+  EXPECT_EQ(met[0].error().code, Code::refused);
+  EXPECT_EQ(met[0].error().peer, 1);
 }
 
 TEST(ShmHosts, ARankOfAnotherHostIsRefusedWithAdvice) {

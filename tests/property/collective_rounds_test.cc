@@ -164,23 +164,28 @@ std::uint64_t copied(const Program& program) {
   return chunks;
 }
 
-TEST(CollectiveRounds, AreAsPromised) {
+// Every shape that a promise is about.
+void for_each_promise(const std::function<void(const Promise&, const Planner&, const Shape&, int root)>& look) {
   for (const Promise& promise : promises()) {
     const auto planner = find_planner(promise.collective, promise.name);
     ASSERT_TRUE(planner) << planner.error().message;
     for (int ranks = 1; ranks <= 17; ++ranks)
-      for (const int root : roots(promise.collective, ranks)) {
-        const Shape shape = shape_of(promise.collective, ranks, root);
-        const auto schedule = plan_all(**planner, shape);
-        ASSERT_TRUE(schedule) << schedule.error().message;
-        const int rounds = OnePort(*schedule).rounds();
-        ASSERT_GE(rounds, 0) << describe(**planner, shape) << " does not end";
-        if (promise.at_most)
-          EXPECT_LE(rounds, promise.rounds(ranks)) << describe(**planner, shape);
-        else
-          EXPECT_EQ(rounds, promise.rounds(ranks)) << describe(**planner, shape);
-      }
+      for (const int root : roots(promise.collective, ranks))
+        look(promise, **planner, shape_of(promise.collective, ranks, root), root);
   }
+}
+
+TEST(CollectiveRounds, AreAsPromised) {
+  for_each_promise([](const Promise& promise, const Planner& planner, const Shape& shape, int) {
+    const auto schedule = plan_all(planner, shape);
+    ASSERT_TRUE(schedule) << schedule.error().message;
+    const int rounds = OnePort(*schedule).rounds();
+    ASSERT_GE(rounds, 0) << describe(planner, shape) << " does not end";
+    if (promise.at_most)
+      EXPECT_LE(rounds, promise.rounds(shape.ranks)) << describe(planner, shape);
+    else
+      EXPECT_EQ(rounds, promise.rounds(shape.ranks)) << describe(planner, shape);
+  });
 }
 
 TEST(CollectiveRounds, BruckAllToAllTakesTheLogarithm) {
@@ -196,22 +201,16 @@ TEST(CollectiveRounds, BruckAllToAllTakesTheLogarithm) {
 }
 
 TEST(CollectiveCopies, AreOnlyThoseThatAreNeeded) {
-  for (const Promise& promise : promises()) {
-    const auto planner = find_planner(promise.collective, promise.name);
-    ASSERT_TRUE(planner) << planner.error().message;
-    for (int ranks = 1; ranks <= 17; ++ranks)
-      for (const int root : roots(promise.collective, ranks)) {
-        const Shape shape = shape_of(promise.collective, ranks, root);
-        for (int rank = 0; rank < ranks; ++rank) {
-          const auto program = plan(**planner, shape, rank);
-          ASSERT_TRUE(program) << program.error().message;
-          const int extra = promise.copies(ranks, rank, (rank - root + ranks) % ranks);
-          const std::uint64_t block = program->grid / static_cast<std::uint32_t>(ranks);
-          EXPECT_EQ(copied(*program), kept(*program) + static_cast<std::uint64_t>(extra) * block)
-              << describe(**planner, shape) << ", rank " << rank;
-        }
-      }
-  }
+  for_each_promise([](const Promise& promise, const Planner& planner, const Shape& shape, int root) {
+    for (int rank = 0; rank < shape.ranks; ++rank) {
+      const auto program = plan(planner, shape, rank);
+      ASSERT_TRUE(program) << program.error().message;
+      const int extra = promise.copies(shape.ranks, rank, (rank - root + shape.ranks) % shape.ranks);
+      const std::uint64_t block = program->grid / static_cast<std::uint32_t>(shape.ranks);
+      EXPECT_EQ(copied(*program), kept(*program) + static_cast<std::uint64_t>(extra) * block)
+          << describe(planner, shape) << ", rank " << rank;
+    }
+  });
 }
 
 }  // namespace
