@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/measure/statistics.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/exec/kernels/reduce.h"
 #include "transports/base/check.h"
@@ -217,11 +218,6 @@ class ByHand {
   std::vector<std::uint64_t> sends_;     // posted so far on each `next_`
   std::vector<std::uint64_t> receives_;  // posted so far on each `previous_`
 };
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 template <class Work>
 double batch_ns(int ranks, Work&& work) {

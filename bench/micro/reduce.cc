@@ -7,12 +7,14 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "bench/measure/statistics.h"
+#include "bench/micro/timed.h"
 
 namespace gradrail {
 namespace {
@@ -37,17 +39,6 @@ Memory make_memory(std::size_t bytes) {
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096));
   std::memset(memory, 0, bytes);
   return Memory(memory);
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
-
-double seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 // Small sizes are repeated within a timing, so that the clock does not show.

@@ -5,10 +5,11 @@
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <chrono>
+#include <vector>
 
+#include "bench/measure/statistics.h"
 #include "bench/micro/gradient.h"
+#include "bench/micro/timed.h"
 #include "collectives/compress/select.h"
 
 namespace gradrail {
@@ -16,18 +17,6 @@ namespace {
 
 constexpr std::size_t k_count = std::size_t{16} << 20;
 constexpr std::size_t k_wanted = k_count / 100;
-
-template <class Work>
-double seconds(const Work& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 void torch_topk(benchmark::State& state) {
   at::set_num_threads(1);

@@ -20,6 +20,7 @@
 #include <functional>
 #include <vector>
 
+#include "bench/measure/statistics.h"
 #include "transports/base/check.h"
 #include "transports/settings.h"
 
@@ -52,11 +53,6 @@ struct Side {
     }
   }
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0 : values[values.size() / 2];
-}
 
 // Runs `child` as rank 1 in a forked process, for ever, and `parent` as rank 0 here.
 void in_two_processes(const std::function<void(const Side&)>& parent, const std::function<void(const Side&)>& child) {
