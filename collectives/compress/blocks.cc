@@ -11,6 +11,7 @@
 // clang-format off
 #include "hwy/highway.h"
 #include "hwy/cache_control.h"
+#include "collectives/compress/block_lines_inl.h"
 #include "collectives/compress/outlet_inl.h"
 #include "collectives/compress/vectors_inl.h"
 // clang-format on
@@ -193,7 +194,7 @@ HWY_INLINE void store_line(U32 a, U32 b, U32 c, U32 e, std::uint8_t* to) {
 }
 #else
 constexpr bool k_stores_lines = false;
-HWY_INLINE void store_line(U32, U32, U32, U32, std::uint8_t*) {}
+[[maybe_unused]] HWY_INLINE void store_line(U32, U32, U32, U32, std::uint8_t*) {}
 #endif
 
 struct Scaled {
@@ -332,6 +333,76 @@ bool encode_scaled(const BlockFormat& format, const float* from, std::size_t cou
   return non_finite;
 }
 
+#if GRADRAIL_WHOLE_LINES
+// The bits of the largest size, in all lanes.
+HWY_INLINE U32 largest_of_groups(const float* x, std::size_t groups) {
+  const U32Tag du;
+  const auto mask = hn::Set(du, 0x7FFFFFFFu);
+  const auto size = [&](std::size_t row) {
+    hwy::Prefetch(x + row * k_columns + k_ahead);
+    return hn::And(hn::BitCast(du, hn::LoadU(F32Tag(), x + row * k_columns)), mask);
+  };
+  auto a = hn::Zero(du), b = a;
+  for (std::size_t i = 0; i < groups; ++i, x += k_group) {
+    a = hn::Max(hn::Max(a, size(0)), hn::Max(size(1), size(2)));
+    b = hn::Max(hn::Max(b, size(3)), hn::Max(size(4), size(5)));
+    a = hn::Max(hn::Max(a, size(6)), size(7));
+  }
+  return largest_everywhere(hn::Max(a, b));
+}
+
+// The same of whole numbers in blocks scaled by the largest, in lines.
+template <class Code, bool k_around>
+bool encode_lines(const BlockFormat& format, const float* from, std::size_t count, std::byte* to,
+                  const RandomKey& key) {
+  const F32Tag d;
+  const U32Tag du;
+  const hn::Repartition<std::uint8_t, U32Tag> d8;
+  constexpr std::size_t k_group_bytes = k_group / 8 * Code::bits;
+  const auto levels = hn::Set(d, format.levels);
+  HWY_ALIGN float padded[k_largest_block];
+  HWY_ALIGN std::uint8_t codes[k_group_bytes];
+  Lines<k_around> lines(to);
+  bool non_finite = false;
+  for (std::size_t at = 0; at < count; at += format.block) {
+    const std::size_t values = std::min<std::size_t>(format.block, count - at);
+    const std::size_t groups = (values + k_group - 1) / k_group;
+    const float* x = from + at;
+    if (HWY_UNLIKELY(values != groups * k_group)) {
+      std::memset(padded, 0, groups * k_group * sizeof(float));
+      std::memcpy(padded, x, values * sizeof(float));
+      x = padded;
+    }
+    const auto scale = largest_of_groups(x, groups);
+    const std::uint32_t largest = hn::GetLane(scale);
+    if (HWY_LIKELY(has_one_factor(largest))) {
+      const auto factor = factor_of(scale, levels);
+      lines.put_word(scale);
+      for (std::size_t i = 0; i < groups; ++i) put_group<Code::bits>(lines, x + i * k_group, factor);
+      continue;
+    }
+    const bool marked = largest >= arithmetic::k_infinity;
+    non_finite |= marked;
+    lines.put_word(hn::Set(du, marked ? arithmetic::k_quiet_nan : largest));
+    const auto steps =
+        marked ? arithmetic::Steps() : arithmetic::steps_of(arithmetic::float_of(largest), format.levels);
+    const Scaled by{hn::Set(d, steps.pre), hn::Set(d, steps.factor), levels};
+    for (std::size_t i = 0; i < groups; ++i) {
+      if (marked) {
+        std::memset(codes, 0, k_group_bytes);
+      } else {
+        encode_group<Code>(x + i * k_group, codes, by, key, 0);
+      }
+      for (std::size_t line = 0; line < k_group_bytes; line += 64) {
+        lines.put_line(hn::BitCast(du, hn::Load(d8, codes + line)), k_in_order);
+      }
+    }
+  }
+  lines.finish();
+  return non_finite;
+}
+#endif
+
 // Signs alone, in one pass: each row's are shifted in from above, so that the first row's end up lowest.
 bool encode_signs(const float* from, std::size_t count, std::byte* to) {
   const F32Tag d;
@@ -368,6 +439,14 @@ bool encode_blocks(const BlockFormat& format, const float* from, std::size_t cou
   if constexpr (Code::bits == 1) {
     if (format.scaling == Scaling::none) return encode_signs(from, count, to);
   }
+#if GRADRAIL_WHOLE_LINES
+  if constexpr (Code::around) {
+    if (format.scaling == Scaling::largest && reinterpret_cast<std::uintptr_t>(to) % sizeof(std::uint32_t) == 0) {
+      return format.bytes(count) >= k_around_bytes ? encode_lines<Code, true>(format, from, count, to, key)
+                                                   : encode_lines<Code, false>(format, from, count, to, key);
+    }
+  }
+#endif
   return encode_scaled<Code>(format, from, count, to, key);
 }
 
