@@ -6,9 +6,18 @@
 // copy of w bytes and the reading of the other r - w; decode-add of w bytes is an update of 64 MiB and the reading of w
 // bytes. of_limit is the ratio of the medians, 1 being the limit; of_read compares 64 MiB over the codec's time with
 // reading. bytes_per_second counts the gradient's 64 MiB.
+//
+// of_pack compares an encoder with a loop that reads as it does, in one stream, and writes as many bytes in another, to
+// the message's own place, but computes nothing of use: what stores are left to do when reading does not wait, which
+// the limit above, two passes apart, does not say. It writes through the caches or around them, whichever is faster.
+//
+// Counters that say nothing of a benchmark are 0: what writes tables wants the same of all.
 #include "collectives/compress/codec.h"
 
 #include <benchmark/benchmark.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -52,6 +61,38 @@ GRADRAIL_CLONES void stream_update(std::uint64_t* to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) to[i] += 3;
 }
 
+// So many lines of 64 bytes become one. Around the caches if asked for.
+template <std::size_t k_lines>
+GRADRAIL_CLONES void stream_pack(std::uint64_t* to, const std::uint64_t* from, std::size_t lines) {
+  for (std::size_t line = 0; line < lines; ++line, to += 8, from += 8 * k_lines) {
+    std::uint64_t all[8] = {};
+    for (std::size_t i = 0; i < k_lines; ++i) {
+      for (std::size_t j = 0; j < 8; ++j) all[j] ^= from[8 * i + j];
+    }
+    for (std::size_t j = 0; j < 8; ++j) to[j] = all[j];
+  }
+}
+#if defined(__SSE2__)
+template <std::size_t k_lines>
+GRADRAIL_CLONES void stream_pack_around(std::uint64_t* to, const std::uint64_t* from, std::size_t lines) {
+  for (std::size_t line = 0; line < lines; ++line, to += 8, from += 8 * k_lines) {
+    alignas(64) std::uint64_t all[8] = {};
+    for (std::size_t i = 0; i < k_lines; ++i) {
+      for (std::size_t j = 0; j < 8; ++j) all[j] ^= from[8 * i + j];
+    }
+    for (std::size_t j = 0; j < 8; j += 2) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + j), _mm_load_si128(reinterpret_cast<const __m128i*>(all + j)));
+    }
+  }
+  _mm_sfence();
+}
+#else
+template <std::size_t k_lines>
+void stream_pack_around(std::uint64_t* to, const std::uint64_t* from, std::size_t lines) {
+  stream_pack<k_lines>(to, from, lines);
+}
+#endif
+
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
@@ -88,6 +129,45 @@ benchmark::Counter rate(double bytes_per_second) {
   return {bytes_per_second, benchmark::Counter::kDefaults, benchmark::Counter::kIs1000};
 }
 
+// Reading 64 MiB of `from` and writing a k-th of it to `to`.
+class Packing {
+ public:
+  Packing(const void* from, std::byte* to, double ratio) : from_(static_cast<const std::uint64_t*>(from)) {
+    to_ = reinterpret_cast<std::uint64_t*>((reinterpret_cast<std::uintptr_t>(to) + 63) / 64 * 64);
+    for (const int lines : {2, 4, 8, 32}) {
+      if (std::fabs(ratio / lines - 1) < 0.1) lines_ = lines;
+    }
+  }
+  void measure() {
+    if (lines_ == 2) measure_as<2>();
+    if (lines_ == 4) measure_as<4>();
+    if (lines_ == 8) measure_as<8>();
+    if (lines_ == 32) measure_as<32>();
+  }
+  // 0 if there is no such loop for the codec's ratio.
+  [[nodiscard]] double time() const { return lines_ == 0 ? 0 : std::min(median(through_), median(around_)); }
+
+ private:
+  template <std::size_t k_lines>
+  void measure_as() {
+    constexpr std::size_t k_out = k_count * 4 / 64 / k_lines - 1;  // the message may begin inside a line
+    through_.push_back(seconds([&] { stream_pack<k_lines>(to_, from_, k_out); }));
+    around_.push_back(seconds([&] { stream_pack_around<k_lines>(to_, from_, k_out); }));
+  }
+
+  const std::uint64_t* from_;
+  std::uint64_t* to_;
+  int lines_ = 0;
+  std::vector<double> through_, around_;
+};
+
+void no_counters(benchmark::State& state) {
+  for (const char* name :
+       {"read", "copy", "update", "of_limit", "of_read", "of_pack", "ratio", "kept", "times_of_exact", "pairs"}) {
+    state.counters[name] = 0;
+  }
+}
+
 void report(benchmark::State& state, const Limits& limits, double time, double limit) {
   state.counters["read"] = rate(k_bytes / limits.read());
   state.counters["copy"] = rate(2 * k_bytes / limits.copy());
@@ -104,10 +184,12 @@ void encode(benchmark::State& state, const std::string& name) {
   const auto message = make_memory<std::byte>(room);
   Limits limits;
   std::vector<double> times;
-  double bytes = 0;
-  std::uint64_t step = 0;
+  double bytes = static_cast<double>(codec->encode(from, {message.get(), room}, {.seed = 1}).value().bytes);
+  Packing packing(from.data(), message.get(), k_bytes / bytes);
+  std::uint64_t step = 1;
   for (auto _ : state) {
     limits.measure();
+    packing.measure();
     times.push_back(seconds([&] {
       bytes =
           static_cast<double>(codec->encode(from, {message.get(), room}, {.seed = 1, .step = step++}).value().bytes);
@@ -117,6 +199,7 @@ void encode(benchmark::State& state, const std::string& name) {
   const double share = bytes / k_bytes;
   report(state, limits, median(times), share * limits.copy() + (1 - share) * limits.read());
   state.counters["ratio"] = k_bytes / bytes;
+  state.counters["of_pack"] = packing.time() / median(times);
 }
 
 void decode_add(benchmark::State& state, const std::string& name) {
@@ -231,8 +314,12 @@ void sum(benchmark::State& state, std::uint32_t vectors, std::uint32_t of) {
 }
 
 void name_all() {
-  const auto add = [](const std::string& name, auto... arguments) {
-    benchmark::RegisterBenchmark(name.c_str(), arguments...)
+  const auto add = [](const std::string& name, auto measure, auto... arguments) {
+    const auto with_all_counters = [=](benchmark::State& state) {
+      no_counters(state);
+      measure(state, arguments...);
+    };
+    benchmark::RegisterBenchmark(name.c_str(), with_all_counters)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond)
         ->MinTime(0.1);
