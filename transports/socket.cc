@@ -183,9 +183,12 @@ void set_prompt_and_watched(int fd) {
   set(IPPROTO_TCP, TCP_KEEPCNT, 3);
 }
 
-void size_buffers_on_one_host(int fd) {
+bool on_loopback(int fd) {
   const auto host = local_host(fd);
-  if (!host || !(host->starts_with("127.") || *host == "::1")) return;
+  return host && (host->starts_with("127.") || *host == "::1");
+}
+
+void size_buffers_on_one_host(int fd) {
   constexpr int k_bytes = 1 << 20;
   ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &k_bytes, sizeof k_bytes);
   ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &k_bytes, sizeof k_bytes);

@@ -57,8 +57,10 @@ enum class OnRefused { fail, retry };  // what to do while nobody listens there
 // Small messages leave at once; an idle link whose other end vanished is noticed within about 12 s. No effect on
 // sockets that are not TCP.
 void set_prompt_and_watched(int fd);
-// For bulk data: between hosts the kernel sizes a socket's buffers by itself, by the link's delay. On loopback there is
-// no delay to hide, and bytes that wait in a smaller buffer are still in cache when they are read.
+// True if the socket's local address is the loopback device's: whatever it is connected to is on this host.
+[[nodiscard]] bool on_loopback(int fd);
+// For bulk data on_loopback(). Between hosts the kernel sizes a socket's buffers by itself, by the link's delay; here
+// there is no delay to hide, and bytes that wait in a smaller buffer are still in cache when they are read.
 void size_buffers_on_one_host(int fd);
 
 // Waits until one of `events` (POLLIN, POLLOUT) or an end of the connection. Errors: timed_out.

@@ -86,7 +86,8 @@ Result<BareSockets> BareSockets::make(Bootstrap& bootstrap, const Pairing& pairi
       self.sockets_[index] = std::move(accepted.fd);
     }
   }
-  for (const Fd& socket : self.sockets_) size_buffers_on_one_host(socket.get());
+  for (const Fd& socket : self.sockets_)
+    if (on_loopback(socket.get())) size_buffers_on_one_host(socket.get());
   return self;
 }
 

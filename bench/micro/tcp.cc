@@ -37,7 +37,7 @@ class PlainSockets final : public Link {
   PlainSockets(std::vector<Fd> sockets, std::size_t bytes) : sockets_(std::move(sockets)), out_(bytes), in_(bytes) {
     for (const Fd& socket : sockets_) {
       set_prompt_and_watched(socket.get());
-      size_buffers_on_one_host(socket.get());
+      if (on_loopback(socket.get())) size_buffers_on_one_host(socket.get());
     }
   }
   void round(Pattern pattern, bool first, std::size_t bytes) override {

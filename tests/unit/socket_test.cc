@@ -35,6 +35,15 @@ struct Pair {
 Secret some_secret() { return Secret::from_text("a secret that is long enough").value(); }
 Secret other_secret() { return Secret::from_text("another one, just as long").value(); }
 
+TEST(Socket, KnowsTheLoopbackDevice) {
+  const auto listener = listen_tcp("127.0.0.1", 0);
+  const auto everywhere = listen_tcp("0.0.0.0", 0);
+  ASSERT_TRUE(listener && everywhere);
+  EXPECT_TRUE(on_loopback(listener->get()));
+  EXPECT_FALSE(on_loopback(everywhere->get()));
+  EXPECT_FALSE(on_loopback(Pair().a.get()));
+}
+
 TEST(Socket, ConnectsAndCarriesFrames) {
   auto listener = listen_tcp("127.0.0.1", 0);
   ASSERT_TRUE(listener) << listener.error().message;

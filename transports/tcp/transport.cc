@@ -35,11 +35,6 @@ class PlainRegion final : public Region {
   Pages pages_;
 };
 
-bool is_loopback(int fd) {
-  const auto host = local_host(fd);
-  return host && (host->starts_with("127.") || *host == "::1");
-}
-
 struct Hello {
   std::int32_t rank, lane, index, connections;
 
@@ -174,8 +169,9 @@ Result<std::vector<std::unique_ptr<Endpoint>>> TcpTransport::connect(std::span<c
     bool on_one_host = true;
     for (int index = 0; index < sockets_a_pipe; ++index) {
       auto& socket = wanted[at + static_cast<std::size_t>(index)].fd;
-      size_buffers_on_one_host(socket.get());
-      on_one_host &= is_loopback(socket.get());
+      const bool here = on_loopback(socket.get());
+      if (here) size_buffers_on_one_host(socket.get());
+      on_one_host &= here;
       sockets.push_back(std::move(socket));
     }
     endpoints.push_back(std::make_unique<TcpEndpoint>(*this, *wanted[at].peer, std::move(sockets), on_one_host));
