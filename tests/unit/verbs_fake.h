@@ -44,6 +44,7 @@ class FakeVerbs final : public verbs::Calls {
     std::size_t most_pairs = 100;
     int shared_queues = 0;                                       // that may be made
     std::map<std::string, ibv_mtu> mtus;                         // of devices whose ports have another
+    std::map<std::string, std::uint8_t> own_links;               // link layers, the same
     std::vector<std::string> iwarp;                              // devices that are of that kind
     std::map<std::string, std::vector<ibv_gid_entry>> own_gids;  // of devices that have others
   };
@@ -119,7 +120,8 @@ class FakeVerbs final : public verbs::Calls {
     attributes.state = one.state;
     const auto mtu = machine.mtus.find(opened_[context].name);
     attributes.active_mtu = mtu == machine.mtus.end() ? one.mtu : mtu->second;
-    attributes.link_layer = one.link_layer;
+    const auto link = machine.own_links.find(opened_[context].name);
+    attributes.link_layer = link == machine.own_links.end() ? one.link_layer : link->second;
     attributes.max_msg_sz = one.largest_message;
     attributes.lid = 7;
     return 0;

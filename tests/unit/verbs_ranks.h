@@ -21,10 +21,12 @@ struct TwoRanks {
   explicit TwoRanks(FakeVerbs& calls, const std::string& verbs = "", int lane = 0)
       : TwoRanks(calls, verbs, verbs, lane) {}
   TwoRanks(FakeVerbs& calls, const std::string& verbs_0, const std::string& verbs_1, int lane = 0,
+           verbs::CmCalls* cm = nullptr)
+      : TwoRanks(calls, with(verbs_0), with(verbs_1), lane, cm) {}
+  TwoRanks(FakeVerbs& calls, const Settings& settings_0, const Settings& settings_1, int lane = 0,
            verbs::CmCalls* cm = nullptr) {
     for (int rank : {0, 1}) {
-      Settings settings;
-      settings.verbs = rank == 0 ? verbs_0 : verbs_1;
+      Settings settings = rank == 0 ? settings_0 : settings_1;
       settings.rank = rank;
       settings.ranks = 2;
       auto made = verbs::VerbsTransport::make(settings, calls, cm);
@@ -34,6 +36,11 @@ struct TwoRanks {
       addresses[rank] = transports[rank]->listen().value();
     }
     meet(lane);
+  }
+  static Settings with(const std::string& verbs) {
+    Settings settings;
+    settings.verbs = verbs;
+    return settings;
   }
   ~TwoRanks() {
     for (auto& pipe : pipes) pipe.reset();

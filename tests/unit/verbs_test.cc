@@ -298,22 +298,6 @@ TEST(VerbsPipe, TooManyQueuePairsAreRefusedWithWhatToDo) {
                                              HasSubstr("use fewer lanes or pairs")));
 }
 
-// Both ranks name the difference, or one does and the other says that it was refused.
-TEST(VerbsPipe, PeersWithOtherSettingsAreRefused) {
-  for (const auto& [verbs_0, verbs_1, words] :
-       {std::tuple{"pairs=2", "", "2 queue pairs over 1 rails"},
-        {"rails=2", "pairs=2", "2 queue pairs over 2 rails"},
-        {"mtu=4096", "mtu=1024",
-         "a path MTU of 4096 bytes was asked for fake0 port 1, and the peer's device takes 1024"}}) {
-    const auto calls = fake();
-    TwoRanks ranks(*calls, verbs_0, verbs_1);
-    ASSERT_TRUE(ranks.errors[0] && ranks.errors[1]) << verbs_0;
-    EXPECT_THAT(ranks.errors[0]->message + ranks.errors[1]->message, HasSubstr(words));
-    EXPECT_THAT(ranks.errors[0]->message, HasSubstr("rank 1 on host-b"));
-    EXPECT_THAT(ranks.errors[1]->message, HasSubstr("rank 0 on host-a"));
-  }
-}
-
 TEST(VerbsPipe, TheSmallerMtuOfTwoPortsIsUsed) {
   const auto calls = fake();
   calls->machine.mtus["fake1"] = IBV_MTU_2048;

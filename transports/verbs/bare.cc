@@ -263,6 +263,10 @@ Result<Bytes> VerbsBare::hear(Deadline deadline) {
 
 Result<std::unique_ptr<Bare>> VerbsTransport::open_bare(const Peer& peer, const BareOptions& options,
                                                         Deadline deadline) {
+  if (options_.by_cm)
+    return fail(Code::bad_usage,
+                "a device's operations connect by what ranks tell each other; rdma_cm (--connect cm, or the verbs "
+                "setting connect) is for pipes");
   if (options.queue_pairs < 1 || options.queue_pairs > k_max_lanes || options.depth < 1)
     return fail(Code::bad_usage,
                 fmt::format("{} queue pairs of {} operations are not possible; 1 to {} of at least 1 are",
