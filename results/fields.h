@@ -88,6 +88,7 @@ void point_fields(Visit& visit, T& point) {
   visit.may("root", point.root);
   visit.may("in_place", point.in_place);
   visit.may("buffers", point.buffers);
+  visit.if_set("memory", point.memory);
   visit.may("cache", point.cache);
   visit.if_set("bind", point.bind);
   visit.may("path", point.path);
@@ -187,6 +188,9 @@ void p2p_fields(Visit& visit, T& point) {
   visit.may("depth", point.depth);
   visit.may("lanes", point.lanes);
   visit.may("buffers", point.buffers);
+  visit.may("memory", point.memory);
+  visit.if_set("memory_path", point.memory_path);
+  visit.if_set("to_memory_path", point.to_memory_path);
   visit.if_set("bind", point.bind);
   visit.may("path", point.path);
   visit.may("iterations", point.iterations);

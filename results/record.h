@@ -95,11 +95,12 @@ struct Point {
   std::string op;    // "sum"; empty where nothing is reduced
   int root = -1;     // -1 where there is none
   bool in_place = false;
-  std::string buffers = "plain";    // "plain" or "registered"
-  std::string cache = "hot";        // "hot", "rotate" or "flush"
-  std::optional<std::string> bind;  // "core" or "none": whether each rank was bound to a core
-  std::string path;                 // "zero-copy", "one-copy", ...
-  std::optional<std::string> via;   // what rank 0's transports chose: "verbs: mlx5_0 port 1, GID 3 ..."
+  std::string buffers = "plain";      // "plain" or "registered"
+  std::optional<std::string> memory;  // "huge"; none: ordinary memory of the host
+  std::string cache = "hot";          // "hot", "rotate" or "flush"
+  std::optional<std::string> bind;    // "core" or "none": whether each rank was bound to a core
+  std::string path;                   // "zero-copy", "one-copy", ...
+  std::optional<std::string> via;     // what rank 0's transports chose: "verbs: mlx5_0 port 1, GID 3 ..."
   int lanes = 1;
   int chunks = 1;
   std::optional<std::int64_t> wrong;     // elements that came out wrong; none if nothing was checked
@@ -200,10 +201,13 @@ struct P2pPoint {
   std::int64_t bytes = 0;
   int depth = 1;  // messages outstanding on a lane
   int lanes = 1;
-  std::string buffers;              // "plain" or "registered"
-  std::optional<std::string> bind;  // "core" or "none"
-  std::string path;                 // "zero-copy", ...; how the timed messages went
-  std::int64_t iterations = 0;      // timed, in all rounds
+  std::string buffers;                        // "plain" or "registered"
+  std::string memory = "host";                // of both; or "huge", "cuda:1 to cuda:0"
+  std::optional<std::string> memory_path;     // by which way the sender's GPU is reached, and why not by a better one
+  std::optional<std::string> to_memory_path;  // the same of the receiver's
+  std::optional<std::string> bind;            // "core" or "none"
+  std::string path;                           // "zero-copy", ...; how the timed messages went
+  std::int64_t iterations = 0;                // timed, in all rounds
   int rounds = 0;
   std::optional<std::int64_t> wrong;  // bytes that came out wrong; none if nothing was checked
   std::optional<Timing> time_us;

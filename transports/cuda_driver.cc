@@ -39,6 +39,8 @@ struct Library {
   int (*primary_retain)(Context*, Device) = nullptr;
   int (*push)(Context) = nullptr;
   int (*pop)(Context*) = nullptr;
+  int (*allocate)(Address*, std::size_t) = nullptr;
+  int (*release)(Address) = nullptr;
   int (*range_handle)(void*, Address, std::size_t, int, unsigned long long) = nullptr;  // CUDA 11.7
   int (*pointer_attribute)(void*, int, Address) = nullptr;
   int (*set_pointer_attribute)(const void*, int, Address) = nullptr;
@@ -141,6 +143,16 @@ class LibraryDriver final : public CudaDriver {
   }
   int count(int& gpus) override { return library_.device_count(&gpus); }
 
+  int allocate(int gpu, std::size_t bytes, std::byte*& data) override {
+    Address address = 0;
+    const int error = within(gpu, [&] { return library_.allocate(&address, bytes); });
+    if (error == 0) data = reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(address));
+    return error;
+  }
+  void release(int gpu, std::byte* data) override {
+    static_cast<void>(within(gpu, [&] { return library_.release(reinterpret_cast<std::uintptr_t>(data)); }));
+  }
+
   int owns(int gpu, const std::byte* data, bool& owns) override {
     const auto address = reinterpret_cast<std::uintptr_t>(data);
     int kind = 0, ordinal = -1;
@@ -211,7 +223,8 @@ class LibraryDriver final : public CudaDriver {
         find(library, l.device_count, "cuDeviceGetCount") && find(library, l.device_get, "cuDeviceGet") &&
         find(library, l.device_attribute, "cuDeviceGetAttribute") &&
         find(library, l.primary_retain, "cuDevicePrimaryCtxRetain") && find(library, l.push, "cuCtxPushCurrent_v2") &&
-        find(library, l.pop, "cuCtxPopCurrent_v2") && find(library, l.pointer_attribute, "cuPointerGetAttribute") &&
+        find(library, l.pop, "cuCtxPopCurrent_v2") && find(library, l.allocate, "cuMemAlloc_v2") &&
+        find(library, l.release, "cuMemFree_v2") && find(library, l.pointer_attribute, "cuPointerGetAttribute") &&
         find(library, l.set_pointer_attribute, "cuPointerSetAttribute") &&
         find(library, l.host_register, "cuMemHostRegister_v2") &&
         find(library, l.host_unregister, "cuMemHostUnregister") && find(library, l.copy, "cuMemcpyAsync") &&
@@ -263,6 +276,18 @@ class LibraryDriver final : public CudaDriver {
 CudaDriver& cuda_driver() {
   static LibraryDriver driver;
   return driver;
+}
+
+Result<void> find_gpu(CudaDriver& driver, int ordinal) {
+  if (const auto missing = driver.missing(); !missing.empty())
+    return fail(Code::unavailable, fmt::format("memory of GPU {} cannot be moved: {}", ordinal, missing));
+  int gpus = 0;
+  if (const int error = driver.count(gpus); error != 0)
+    return fail(Code::unavailable, fmt::format("the GPUs cannot be counted: {}", driver.words(error)));
+  if (ordinal < 0 || ordinal >= gpus)
+    return fail(Code::unavailable,
+                fmt::format("there is no GPU {}; CUDA sees {} here (CUDA_VISIBLE_DEVICES hides some)", ordinal, gpus));
+  return {};
 }
 
 }  // namespace gradrail

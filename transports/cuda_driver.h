@@ -11,6 +11,8 @@
 #include <memory>
 #include <string>
 
+#include "transports/base/result.h"
+
 namespace gradrail {
 
 // Copies between host memory and one GPU's, which end in the order in which they were started.
@@ -37,6 +39,10 @@ class CudaDriver {
   [[nodiscard]] virtual std::string words(int error) = 0;
   [[nodiscard]] virtual int count(int& gpus) = 0;
 
+  // Memory of this GPU's own. Errors leave `data` as it is.
+  [[nodiscard]] virtual int allocate(int gpu, std::size_t bytes, std::byte*& data) = 0;
+  virtual void release(int gpu, std::byte* data) = 0;
+
   // Whether the address is this GPU's own memory: neither managed memory, which moves, nor the host's, nor another's.
   [[nodiscard]] virtual int owns(int gpu, const std::byte* data, bool& owns) = 0;
 
@@ -60,5 +66,8 @@ class CudaDriver {
 
 // That of the library libcuda.so.1.
 [[nodiscard]] CudaDriver& cuda_driver();
+
+// Whether there is such a GPU. Errors: unavailable (no driver, no such GPU).
+[[nodiscard]] Result<void> find_gpu(CudaDriver& driver, int ordinal);
 
 }  // namespace gradrail

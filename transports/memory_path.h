@@ -1,11 +1,13 @@
 // By which way an RDMA device reaches a buffer, and what speaks against each better one: a value that the transport
-// that tries (transports/verbs/), the doctor who only looks, and each row of results say in the same words. Pure.
+// that tries (transports/verbs/), the doctor who only looks, and each row of results say in the same words.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "transports/memory.h"
 
 namespace gradrail {
 
@@ -31,5 +33,13 @@ struct PathChoice {
 };
 // "staged through pinned host memory (dma-buf: ...; nvidia-peermem: ...)"
 [[nodiscard]] std::string to_text(const PathChoice& choice);
+
+// What a transport makes of memory of a GPU, where it has a way to choose: the region can say which.
+class ChosenRegion : public Region {
+ public:
+  using Region::Region;
+  // In words; empty for memory of the host.
+  [[nodiscard]] virtual std::string how() const = 0;
+};
 
 }  // namespace gradrail

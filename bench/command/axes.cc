@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "bench/measure/memory_kind.h"
 #include "collectives/compress/codec.h"
 #include "collectives/exec/exchange.h"
 #include "results/size.h"
@@ -233,6 +234,10 @@ void add_axis_options(CLI::App& app, AxisTexts& t) {
                  "plain (a user's memory), registered (the transport's own), or plain,registered")
       ->group(what)
       ->capture_default_str();
+  app.add_option("--memory", t.memory,
+                 "Memory of plain buffers: host, or huge (pages of 2 MiB that the system reserved)")
+      ->group(what)
+      ->capture_default_str();
   app.add_option("--cache", t.cache, "hot (same buffers), rotate (other buffers every time), flush (caches emptied)")
       ->group(what)
       ->capture_default_str();
@@ -315,6 +320,16 @@ Result<SweepOptions> parse_axes(const AxisTexts& t, int ranks) {
     return fail(Code::bad_usage,
                 fmt::format("--buffers is plain, registered or plain,registered, not '{}'", t.buffers));
   options.buffers = t.buffers == "registered" ? BufferKind::registered : BufferKind::plain;
+  GRADRAIL_ASSIGN(const auto memory, parse_memory(t.memory));
+  if (memory.kind == MemoryKind::cuda)
+    return fail(Code::bad_usage,
+                fmt::format("--memory {}: collectives add in memory of the host; gradrail p2p measures memory of GPUs",
+                            t.memory));
+  if (memory.kind == MemoryKind::huge) {
+    if (options.buffers != BufferKind::plain)
+      return fail(Code::bad_usage, "--memory huge is for plain buffers; registered ones are memory of the transport's");
+    options.buffers = BufferKind::huge;
+  }
   if (t.cache != "hot" && t.cache != "rotate" && t.cache != "flush")
     return fail(Code::bad_usage, fmt::format("--cache is hot, rotate or flush, not '{}'", t.cache));
   options.cache = t.cache == "hot" ? Cache::hot : t.cache == "rotate" ? Cache::rotate : Cache::flush;

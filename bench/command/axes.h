@@ -35,6 +35,7 @@ struct AxisTexts {
   std::string codec_where = "all";
   double error_budget = 0;
   std::string buffers = "plain";
+  std::string memory = "host";
   std::string cache = "hot";
   int root = 0;
   bool in_place = false;

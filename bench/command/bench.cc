@@ -79,9 +79,10 @@ class Reporter : public SweepListener {
       fmt::print("# {} ranks share {} cores: ranks wait for each other's turn, and times show it\n", run.job.ranks,
                  m.cores * run.job.hosts);
     fmt::print(
-        "# {} buffers, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
+        "# {} buffers{}, {}, {}; time: median over samples of the slowest rank; busbw: algbw x factor of the "
         "collective\n",
         options_.registered_too ? "plain and registered" : to_string(options_.buffers),
+        options_.buffers == BufferKind::huge ? " (plain: huge pages)" : "",
         options_.cache == Cache::hot      ? "hot"
         : options_.cache == Cache::rotate ? "rotating"
                                           : "flushed caches",

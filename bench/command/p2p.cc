@@ -42,7 +42,7 @@ struct P2pTexts {
   int depth = 0;
   int lanes = 1;
   int rounds = 9;
-  std::string buffers = "registered";
+  std::string buffers;  // empty: by memory
   int in_line = -1;
   std::string operations = "pipe";
   std::string csv;
@@ -108,6 +108,15 @@ Result<std::vector<std::optional<Operation>>> parse_operations(const std::string
   return operations;
 }
 
+std::string_view of_memory(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::host: break;
+    case MemoryKind::huge: return " of huge pages";
+    case MemoryKind::cuda: return " of GPUs";
+  }
+  return {};
+}
+
 // What perftest lets one choose, and what of it concerns verbs alone.
 Result<void> parse_choices(const P2pTexts& texts, P2pOptions& options) {
   const auto& transports = options.transports;
@@ -125,6 +134,10 @@ Result<void> parse_choices(const P2pTexts& texts, P2pOptions& options) {
   if (bare && !only_verbs)
     return fail(Code::bad_usage, fmt::format("--operation {} is a choice of verbs alone; {} has pipes only",
                                              texts.operations, fmt::join(transports, ", ")));
+  if (bare && options.memory.kind != MemoryKind::host)
+    return fail(Code::bad_usage, fmt::format("--memory {} is for pipes; a device's operations take ordinary memory of "
+                                             "the host only",
+                                             texts.measuring.axes.memory));
   if (bare && options.buffers == BufferKind::plain)
     return fail(Code::bad_usage, "--buffers plain is for pipes; a device's operations take registered memory only");
   return {};
@@ -157,8 +170,15 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
   GRADRAIL_TRY(between("--timeout", axes.timeout, 0.1, 86400));
   GRADRAIL_TRY(between("--connections", axes.connections, 1, 16));
   GRADRAIL_TRY(between("--check", axes.check, 0, 1));
-  if (texts.buffers != "plain" && texts.buffers != "registered")
-    return fail(Code::bad_usage, fmt::format("--buffers is plain or registered, not '{}'", texts.buffers));
+  GRADRAIL_ASSIGN(options.memory, parse_memory(axes.memory));
+  const bool of_host = options.memory.kind == MemoryKind::host;
+  const std::string buffers = !texts.buffers.empty() ? texts.buffers : of_host ? "registered" : "plain";
+  if (buffers != "plain" && buffers != "registered")
+    return fail(Code::bad_usage, fmt::format("--buffers is plain or registered, not '{}'", buffers));
+  if (!of_host && buffers == "registered")
+    return fail(Code::bad_usage, fmt::format("--memory {} is the caller's own; --buffers registered, the transport's, "
+                                             "are ordinary memory of the host",
+                                             axes.memory));
   options.depth = texts.depth;
   options.lanes = texts.lanes;
   options.rounds = texts.rounds;
@@ -167,7 +187,7 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
   options.time_per_point = Seconds(axes.time_per_point);
   options.timeout = Seconds(axes.timeout);
   options.check = axes.check != 0;
-  options.buffers = texts.buffers == "plain" ? BufferKind::plain : BufferKind::registered;
+  options.buffers = buffers == "plain" ? BufferKind::plain : BufferKind::registered;
   options.connections = axes.connections;
   GRADRAIL_TRY(parse_choices(texts, options));
   return options;
@@ -198,9 +218,9 @@ class P2pReporter : public P2pListener {
                     run_.build.commit, run_.job.ranks, run_.job.hosts, run_.job.hosts == 1 ? "" : "s", m.hostname,
                     m.cpu_model.empty() ? "unknown processor" : m.cpu_model, m.cores, m.cores == 1 ? "" : "s");
     text += fmt::format(
-        "# {} buffers, every message from and to the same one; {} rounds, transports in turn; GB/s and "
+        "# {} buffers{}, every message from and to the same one; {} rounds, transports in turn; GB/s and "
         "Gb/s are decimal\n",
-        texts_.buffers, options_.rounds);
+        to_string(options_.buffers), of_memory(options_.memory.kind), options_.rounds);
     for (const std::string& line : transports) text += fmt::format("# rank 0 uses {}\n", line);
     GRADRAIL_TRY(expectations(transports, text));
     return say(text);
@@ -336,7 +356,12 @@ void add_p2p_options(CLI::App& app, P2pTexts& t) {
   app.add_option("--queue-pairs,--lanes", t.lanes, "Lanes between two ranks: pipes, or queue pairs; latency takes one")
       ->group(what)
       ->capture_default_str();
-  app.add_option("--buffers", t.buffers, "registered (the transport's own memory) or plain")
+  app.add_option("--buffers", t.buffers,
+                 "registered (the transport's own memory; the default with --memory host) or plain (the caller's)")
+      ->group(what);
+  app.add_option("--memory", axes.memory,
+                 "host, huge (pages of 2 MiB that the system has reserved), or cuda[:DEVICE] (a GPU; without a number "
+                 "the ranks of a host take its GPUs in turn), which goes the best way that there is: rows say which")
       ->group(what)
       ->capture_default_str();
   app.add_option("--inline", t.in_line, "verbs: messages up to so many bytes travel inside their descriptor")

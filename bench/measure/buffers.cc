@@ -32,7 +32,7 @@ std::size_t bytes_of(Store store, const Call& call, int rank, int ranks) {
 
 }  // namespace
 
-std::string_view to_string(BufferKind kind) { return kind == BufferKind::plain ? "plain" : "registered"; }
+std::string_view to_string(BufferKind kind) { return kind == BufferKind::registered ? "registered" : "plain"; }
 
 std::string_view to_string(Cache cache) {
   switch (cache) {
@@ -52,6 +52,9 @@ Result<Buffers::Arena> Buffers::make_arena(Communicator* communicator, std::size
   Arena arena;
   if (kind == BufferKind::registered) {
     GRADRAIL_ASSIGN(arena.memory, communicator->allocate(bytes));
+  } else if (kind == BufferKind::huge) {
+    GRADRAIL_ASSIGN(arena.huge, Pages::map_huge(bytes));
+    GRADRAIL_ASSIGN(arena.memory, communicator->adopt({arena.huge.data(), bytes}));
   } else {
     const std::size_t unit = bytes >= k_huge_page ? k_huge_page : k_page;
     auto* data = static_cast<std::byte*>(std::aligned_alloc(unit, rounded_up(bytes, unit)));

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "collectives/exec/communicator.h"
+#include "transports/base/pages.h"
 
 namespace gradrail {
 
 enum class BufferKind : std::uint8_t {
   plain,       // ordinary memory, as a user's tensor has it
+  huge,        // the same, of huge pages that the system has reserved
   registered,  // allocated by the transport, so that peers may reach it directly
 };
 enum class Cache : std::uint8_t {
@@ -21,7 +23,7 @@ enum class Cache : std::uint8_t {
   flush,   // the same buffers, the caches overwritten before every sample
 };
 
-[[nodiscard]] std::string_view to_string(BufferKind kind);  // "plain", "registered"
+[[nodiscard]] std::string_view to_string(BufferKind kind);  // "plain" (huge too), "registered"
 [[nodiscard]] std::string_view to_string(Cache cache);      // "hot", "rotate", "flush"
 
 class Buffers {
@@ -52,6 +54,7 @@ class Buffers {
  private:
   struct Arena {
     std::unique_ptr<std::byte[], void (*)(std::byte*)> plain{nullptr, [](std::byte*) {}};
+    Pages huge;
     Memory memory;
   };
   [[nodiscard]] static std::size_t arena_bytes(std::uint64_t largest_bytes, Cache cache);

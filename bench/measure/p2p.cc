@@ -16,6 +16,7 @@
 #include "bench/measure/statistics.h"
 #include "transports/base/cores.h"
 #include "transports/settings.h"
+#include "transports/staged/staged.h"
 
 namespace gradrail {
 
@@ -63,8 +64,10 @@ Bytes pack(const Trial& trial) {
   return std::move(writer).take();
 }
 
-Bytes pack(const std::vector<double>& samples, const Traffic& traffic) {
+// What a round came to: the samples and traffic of the first of the two, and how its memory was reached.
+Bytes pack(const std::vector<double>& samples, const Traffic& traffic, const std::string& memory_path) {
   ByteWriter writer;
+  writer.put_string(memory_path);
   writer.put_bytes(std::as_bytes(std::span(traffic)));
   writer.put(static_cast<std::uint32_t>(samples.size()));
   for (const double sample : samples) writer.put(sample);
@@ -153,7 +156,13 @@ class P2p {
   Result<void> open() {
     const auto& members = bootstrap_.members();
     const Member& self = members[static_cast<std::size_t>(bootstrap_.rank())];
+    memory_ = options_.memory;
+    if (memory_.kind == MemoryKind::cuda) {
+      GRADRAIL_TRY(choose_gpu(self));
+    }
     ByteWriter mine;
+    mine.put_string(memory_.kind == MemoryKind::cuda ? fmt::format("cuda:{}", memory_.gpu)
+                                                     : std::string(to_string(memory_.kind)));
     std::vector<std::string> described;
     for (const std::string& name : options_.transports) {
       Settings settings;
@@ -165,6 +174,7 @@ class P2p {
       settings.connections = options_.connections;
       GRADRAIL_ASSIGN(auto transport, make_transport(name, settings));
       GRADRAIL_TRY(check_use(*transport));
+      GRADRAIL_TRY(reach_gpu(transport));
       GRADRAIL_ASSIGN(const Address address, transport->listen());
       mine.put_block(address);
       if (const std::string text = transport->describe(); !text.empty()) described.push_back(name + ": " + text);
@@ -177,6 +187,7 @@ class P2p {
     std::ptrdiff_t here = 0;
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       ByteReader reader(all[rank]);
+      memories_.emplace_back(reader.get_string());
       auto& addresses = addresses_.emplace_back();
       for (std::size_t t = 0; t < transports_.size(); ++t) {
         const auto block = reader.get_block();
@@ -199,6 +210,32 @@ class P2p {
       for (const auto& operation : options_.operations) ways_.push_back({t, operation});
     ends_.resize(2 * ways_.size());
     return listener_ != nullptr ? listener_->begin(described) : Result<void>();
+  }
+
+  // The GPUs of a host go around among its ranks.
+  Result<void> choose_gpu(const Member& self) {
+    CudaDriver& driver = cuda_driver();
+    if (memory_.gpu < 0) {
+      const auto& members = bootstrap_.members();
+      const auto before = std::count_if(members.begin(), members.begin() + bootstrap_.rank(),
+                                        [&](const Member& other) { return other.host == self.host; });
+      int gpus = 0;
+      const bool counted = driver.missing().empty() && driver.count(gpus) == 0 && gpus > 0;
+      memory_.gpu = counted ? static_cast<int>(before) % gpus : 0;
+    }
+    return find_gpu(driver, memory_.gpu);
+  }
+
+  // Goes around a transport that does not move memory of GPUs by itself.
+  Result<void> reach_gpu(std::unique_ptr<Transport>& transport) {
+    if (memory_.kind != MemoryKind::cuda) return {};
+    GRADRAIL_ASSIGN(const auto trial, OwnedMemory::make(memory_, 1));
+    const auto taken = transport->register_memory(trial.buffer());
+    if (taken) return {};
+    if (taken.error().code != Code::unsupported) return tl::unexpected<Error>(taken.error());
+    const std::string& why = taken.error().message;
+    transport = make_staged(std::move(transport), cuda_driver(), why.substr(0, why.find(';')));
+    return {};
   }
 
   Result<void> check_use(const Transport& transport) const {
@@ -269,6 +306,9 @@ class P2p {
     point.depth = test == P2pTest::latency ? 1 : depth_of(way);
     point.lanes = test == P2pTest::latency ? 1 : options_.lanes;
     point.buffers = to_string(options_.buffers);
+    const auto &from = memories_[static_cast<std::size_t>(pair.from)],
+               &to = memories_[static_cast<std::size_t>(pair.to)];
+    point.memory = from == to ? from : fmt::format("{} to {}", from, to);
     point.bind = to_string(options_.bind);
     return point;
   }
@@ -323,8 +363,9 @@ class P2p {
         GRADRAIL_ASSIGN(auto bare, transport.open_bare(peer, wish, patience(0)));
         end = std::make_unique<BareEnd>(std::move(bare), *way.operation, peer, self == pair.from, crowded_);
       } else {
-        GRADRAIL_ASSIGN(Pair made, Pair::open(transport, peer, self == pair.from,
-                                              {options_.lanes, most_bytes(), options_.buffers, crowded_}, patience(0)));
+        GRADRAIL_ASSIGN(Pair made,
+                        Pair::open(transport, peer, self == pair.from,
+                                   {options_.lanes, most_bytes(), options_.buffers, crowded_, memory_}, patience(0)));
         end = std::make_unique<Pair>(std::move(made));
       }
     }
@@ -390,16 +431,20 @@ class P2p {
           end->run({test, static_cast<std::size_t>(bytes), trial.iterations, depth_of(ways_[w])}, patience(estimate)));
       Traffic traffic = end->traffic();
       for (std::size_t path = 0; path < traffic.size(); ++path) traffic[path] -= before[path];
-      if (bootstrap_.rank() == pair.from) mine = pack(samples, traffic);
+      mine = pack(samples, traffic, end->memory_path());
     }
     GRADRAIL_ASSIGN(const auto said, bootstrap_.all_gather(mine, listeners_patience(estimate)));
     if (cell == nullptr || bootstrap_.rank() != 0) return {};
     ByteReader reader(said[static_cast<std::size_t>(pair.from)]);
+    ByteReader other(said[static_cast<std::size_t>(pair.to)]);
+    if (const auto how = reader.get_string(); !how.empty()) cell->point.memory_path = how;
+    if (const auto how = other.get_string(); !how.empty()) cell->point.to_memory_path = how;
     Traffic traffic{};
     for (std::uint64_t& path : traffic) path = reader.get<std::uint64_t>();
     const auto count = reader.get<std::uint32_t>();
     for (std::uint32_t i = 0; i < count && reader.ok(); ++i) cell->point.samples_us.push_back(reader.get<double>());
     if (!reader.ok()) return fail(Code::malformed, fmt::format("rank {}'s samples are damaged", pair.from), pair.from);
+    if (!other.ok()) return fail(Code::malformed, fmt::format("what rank {} said is damaged", pair.to), pair.to);
     cell->point.path = path_without_notes(traffic, bytes, trial.iterations);
     cell->point.iterations += trial.iterations;
     ++cell->point.rounds;
@@ -427,6 +472,8 @@ class P2p {
   std::mt19937_64 random_{20250131};  // the same on all ranks
   std::uint64_t checks_ = 0;
   bool crowded_ = false;
+  MemoryWish memory_;                  // this rank's
+  std::vector<std::string> memories_;  // by rank, in words
   std::vector<std::unique_ptr<Transport>> transports_;
   std::vector<std::vector<Address>> addresses_;  // by rank and transport
   std::vector<Way> ways_;

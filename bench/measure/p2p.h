@@ -34,6 +34,7 @@ struct P2pOptions {
   bool check = true;
   Seconds timeout{30};
   BufferKind buffers = BufferKind::registered;
+  MemoryWish memory;    // other than the host's only where buffers are plain
   std::string verbs;    // Settings::verbs
   int connections = 1;  // tcp: sockets a pipe
   Bind bind = Bind::none;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bench/measure/p2p_pattern.h"
+#include "transports/memory_path.h"
 
 namespace gradrail {
 
@@ -41,10 +42,11 @@ Result<Pair> Pair::open(Transport& transport, const Peer& peer, bool first, cons
     GRADRAIL_ASSIGN(out.out_, transport.allocate(bytes));
     GRADRAIL_ASSIGN(out.in_, transport.allocate(bytes));
   } else {
-    out.plain_out_.resize(bytes);
-    out.plain_in_.resize(bytes);
-    GRADRAIL_ASSIGN(out.out_, transport.register_memory({out.plain_out_.data(), bytes}));
-    GRADRAIL_ASSIGN(out.in_, transport.register_memory({out.plain_in_.data(), bytes}));
+    GRADRAIL_ASSIGN(out.own_out_, OwnedMemory::make(options.memory, bytes));
+    GRADRAIL_ASSIGN(out.own_in_, OwnedMemory::make(options.memory, bytes));
+    GRADRAIL_ASSIGN(out.out_, transport.register_memory(out.own_out_.buffer()));
+    GRADRAIL_ASSIGN(out.in_, transport.register_memory(out.own_in_.buffer()));
+    if (options.memory.kind == MemoryKind::cuda) out.scratch_.resize(bytes);
   }
   GRADRAIL_ASSIGN(out.note_, transport.allocate(2 * k_note_room));
   std::vector<Peer> peers;
@@ -216,22 +218,47 @@ Result<std::vector<double>> Pair::run(const Load& load, Deadline deadline) {
   return stream(load, first_, !first_, deadline);
 }
 
+Result<void> Pair::prepare(std::size_t bytes, std::uint64_t seed) {
+  if (scratch_.empty()) {
+    fill({out_->buffer().data, bytes}, seed);
+    std::memset(in_->buffer().data, 0, bytes);
+    return {};
+  }
+  const std::span all(scratch_.data(), bytes);
+  std::fill(all.begin(), all.end(), std::byte{});
+  GRADRAIL_TRY(own_in_.put(all));
+  fill(all, seed);
+  return own_out_.put(all);
+}
+
+Result<std::int64_t> Pair::count_wrong(std::size_t bytes, std::uint64_t seed) {
+  if (scratch_.empty()) return differences({in_->buffer().data, bytes}, seed);
+  const std::span all(scratch_.data(), bytes);
+  GRADRAIL_TRY(own_in_.get(all));
+  return differences(all, seed);
+}
+
 Result<std::int64_t> Pair::check(std::size_t bytes, std::uint64_t seed, Deadline deadline) {
   std::int64_t wrong = 0;
   for (std::size_t l = 0; l < lanes_.size(); ++l) {
     Endpoint& endpoint = *lanes_[l].endpoint;
     for (int i = 0; i < k_checks; ++i) {
       const std::uint64_t there = random_at(seed + l * 1000 + static_cast<std::uint64_t>(i)), back = random_at(there);
-      fill({out_->buffer().data, bytes}, first_ ? there : back);
-      std::memset(in_->buffer().data, 0, bytes);
+      GRADRAIL_TRY(prepare(bytes, first_ ? there : back));
       const auto received = endpoint.recvs_done() + 1, sent = endpoint.sends_done() + 1;
       GRADRAIL_TRY(endpoint.recv(in(bytes)));
       GRADRAIL_TRY(endpoint.send(out(bytes)));
       GRADRAIL_TRY(until(deadline, [&] { return endpoint.recvs_done() >= received && endpoint.sends_done() >= sent; }));
-      wrong += differences({in_->buffer().data, bytes}, first_ ? back : there);
+      GRADRAIL_ASSIGN(const auto here, count_wrong(bytes, first_ ? back : there));
+      wrong += here;
     }
   }
   return wrong;
+}
+
+std::string Pair::memory_path() const {
+  const auto* const chosen = dynamic_cast<const ChosenRegion*>(out_.get());
+  return chosen == nullptr ? std::string() : chosen->how();
 }
 
 Traffic Pair::traffic() const {

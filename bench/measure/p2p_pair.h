@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bench/measure/buffers.h"
+#include "bench/measure/memory_kind.h"
 #include "transports/base/clock.h"
 #include "transports/transport.h"
 
@@ -46,6 +47,8 @@ class PairEnd {
   [[nodiscard]] virtual Result<std::int64_t> check(std::size_t bytes, std::uint64_t seed, Deadline deadline) = 0;
 
   [[nodiscard]] virtual Traffic traffic() const = 0;  // of all lanes
+  // By which way this side's GPU is reached, and what speaks against better ones; empty for memory of the host.
+  [[nodiscard]] virtual std::string memory_path() const { return {}; }
 };
 
 class Pair final : public PairEnd {
@@ -54,7 +57,8 @@ class Pair final : public PairEnd {
     int lanes = 1;
     std::size_t most_bytes = 8;
     BufferKind buffers = BufferKind::registered;
-    bool crowded = false;  // more ranks than cores: give the core away at once
+    bool crowded = false;    // more ranks than cores: give the core away at once
+    MemoryWish memory = {};  // of the host, where buffers are the transport's own
   };
 
   // Collective of the two. Errors: those of connect(), of registering memory.
@@ -64,11 +68,15 @@ class Pair final : public PairEnd {
   Result<std::vector<double>> run(const Load& load, Deadline deadline) override;
   Result<std::int64_t> check(std::size_t bytes, std::uint64_t seed, Deadline deadline) override;
   [[nodiscard]] Traffic traffic() const override;
+  [[nodiscard]] std::string memory_path() const override;
 
  private:
   Pair() = default;
   using Messages = std::vector<std::int64_t>;  // by lane
 
+  // Random bytes into what is sent, none into what is received, and how many there are not those expected.
+  [[nodiscard]] Result<void> prepare(std::size_t bytes, std::uint64_t seed);
+  [[nodiscard]] Result<std::int64_t> count_wrong(std::size_t bytes, std::uint64_t seed);
   [[nodiscard]] Result<void> meet(Deadline deadline);
   [[nodiscard]] Result<void> post_receives(const Messages& wanted, std::size_t bytes, std::int64_t depth);
   [[nodiscard]] Result<void> post_sends(const Messages& wanted, std::size_t bytes, std::int64_t depth);
@@ -97,7 +105,8 @@ class Pair final : public PairEnd {
   bool first_ = false;
   bool crowded_ = false;
   std::string who_;
-  std::vector<std::byte> plain_out_, plain_in_;
+  OwnedMemory own_out_, own_in_;    // where they are not the transport's
+  std::vector<std::byte> scratch_;  // of a GPU's bytes
   std::unique_ptr<Region> out_, in_, note_;
   std::vector<Lane> lanes_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "bench/measure/memory_kind.h"
 #include "bench/measure/statistics.h"
 
 namespace gradrail {
@@ -30,6 +31,7 @@ Point point_at(const Setting& setting, const Call& call) {
   if (has_root(call.collective)) point.root = call.root;
   point.in_place = call.in_place;
   point.buffers = to_string(setting.buffers);
+  if (setting.buffers == BufferKind::huge) point.memory = to_string(MemoryKind::huge);
   point.cache = to_string(setting.cache);
   point.bind = to_string(setting.bind);
   return point;

@@ -39,6 +39,16 @@ std::string start_of_row(const P2pPoint& point) {
   return fmt::format("{:>12} {:>4} -> {:<4} {:<11}", point.bytes, point.from, point.to, way_of(point));
 }
 
+// How messages went, and how GPUs were reached; of the second's only another way.
+std::string path_of(const P2pPoint& point) {
+  const auto way = [](const std::string& path) { return path.substr(0, path.find(" (")); };
+  std::string out = point.path;
+  if (point.memory_path) out += fmt::format(", {} {}", point.memory, *point.memory_path);
+  if (point.memory_path && point.to_memory_path && way(*point.memory_path) != way(*point.to_memory_path))
+    out += fmt::format("; the other {}", *point.to_memory_path);
+  return out;
+}
+
 }  // namespace
 
 std::string p2p_header(const std::string& test) {
@@ -63,11 +73,11 @@ std::string p2p_row(const P2pPoint& point) {
     return fmt::format("{} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>20} {}\n", start, point.iterations,
                        format_us(t.min), format_us(t.max), format_us(t.median), format_us(point.average_us),
                        format_us(point.stdev_us), format_us(t.p99), format_us(point.p999_us),
-                       fmt::format("{} .. {}", format_us(t.ci[0]), format_us(t.ci[1])), point.path);
+                       fmt::format("{} .. {}", format_us(t.ci[0]), format_us(t.ci[1])), path_of(point));
   const auto at = [&](double us) { return us > 0 ? point.bandwidth_gbs * t.median / us : 0; };
   return fmt::format("{} {:>10} {:>5} {:>9} {:>9} {:>9.4g} {:>9.4g} {:>20} {}\n", start, point.iterations, point.depth,
                      gbs(at(t.min)), gbs(point.bandwidth_gbs), point.bandwidth_gbs * 8, point.message_mpps,
-                     fmt::format("{} .. {}", gbs(at(t.ci[1])), gbs(at(t.ci[0]))), point.path);
+                     fmt::format("{} .. {}", gbs(at(t.ci[1])), gbs(at(t.ci[0]))), path_of(point));
 }
 
 std::vector<HeatPanel> heat_panels(std::span<const P2pPoint> points, int ranks) {

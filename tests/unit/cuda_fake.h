@@ -59,6 +59,11 @@ class FakeCuda final : public CudaDriver {
   std::string missing() override { return absent; }
   std::string words(int error) override { return "fake error " + std::to_string(error); }
   int count(int& count) override { return count = gpus, 0; }
+  int allocate(int gpu, std::size_t bytes, std::byte*& data) override {
+    data = allocate(gpu, bytes);
+    return data == nullptr ? 2 : 0;
+  }
+  void release(int, std::byte*) override {}  // with the driver
   int owns(int gpu, const std::byte* data, bool& owns) override {
     const std::lock_guard lock(mutex_);
     const Memory* const one = find(data);

@@ -169,9 +169,15 @@ TEST(P2pRecord, ComesBackAsItWas) {
   point.operation = "write";
   point.expected_gbs = 12.5;
   point.expected_share = 0.5;
+  point.memory = "cuda:0 to cuda:1";
+  point.memory_path = "by mlx5_0: dma-buf";
+  point.to_memory_path = "by mlx5_1: nvidia-peermem (dma-buf: the driver of mlx5_1 takes none)";
   const auto line = format_record(point);
   EXPECT_THAT(line,
               HasSubstr(R"({"kind":"p2p","test":"bandwidth","transport":"tcp","operation":"write","from":0,"to":1)"));
+  EXPECT_THAT(line,
+              HasSubstr(R"("memory":"cuda:0 to cuda:1","memory_path":"by mlx5_0: dma-buf","to_memory_path":"by)"));
+  EXPECT_THAT(p2p_row(point), HasSubstr("cuda:0 to cuda:1 by mlx5_0: dma-buf; the other by mlx5_1: nvidia-peermem ("));
   EXPECT_THAT(line, HasSubstr(R"("expected_gbs":12.5,"expected_share":0.5)"));
   const auto read = parse_record(line);
   ASSERT_TRUE(read && *read);

@@ -377,14 +377,15 @@ TEST(ReportSummary, TheSharedMemoryLimitIsTwiceAllBuffers) {
 TEST(ReportCsv, IsOneRowAPointUnderNamedColumns) {
   EXPECT_EQ(
       csv_header(),
-      "library,collective,algorithm,transport,topology,ranks,bytes,count,type,op,root,in_place,buffers,cache,path,"
+      "library,collective,algorithm,transport,topology,ranks,bytes,count,type,op,root,in_place,buffers,memory,cache,"
+      "path,"
       "lanes,chunks,wrong,phase,time_us_median,time_us_ci_low,time_us_ci_high,time_us_p95,time_us_p99,time_us_min,"
       "time_us_max,time_us_cv,time_us_n,time_us_batch,algbw_gbs,busbw_gbs,model_us,expected_gbs,expected_share,"
       "codec,codec_where,wire_bytes,wire_ratio,encode_us,wire_us,decode_us,rel_l2_error,max_error,break_even_gbs,"
       "non_finite,error\r\n");
   EXPECT_EQ(
       csv_row(point_of("ring", 1000, 10)),
-      "gradrail,allreduce,ring,shm,1x4,4,1000,250,f32,sum,-1,false,plain,hot,,1,1,0,near,10,9.5,10.5,12,15,9,20,0.034,"
+      "gradrail,allreduce,ring,shm,1x4,4,1000,250,f32,sum,-1,false,plain,,hot,,1,1,0,near,10,9.5,10.5,12,15,9,20,0.034,"
       "20,1,0.1,0.15,,,,,,,,,,,,,,,\r\n");
 }
 

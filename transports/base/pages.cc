@@ -9,8 +9,9 @@
 namespace gradrail {
 
 namespace {
-constexpr std::size_t k_huge_page = 2 << 20;
-}
+constexpr int k_huge_page_bits = 21;
+constexpr std::size_t k_huge_page = std::size_t(1) << k_huge_page_bits;
+}  // namespace
 
 Result<Pages> Pages::map(std::size_t bytes) {
   const std::size_t mapped = std::max<std::size_t>(bytes, 1);
@@ -21,6 +22,22 @@ Result<Pages> Pages::map(std::size_t bytes) {
   Pages pages;
   pages.data_ = static_cast<std::byte*>(memory);
   pages.mapped_ = mapped;
+  return pages;
+}
+
+Result<Pages> Pages::map_huge(std::size_t bytes) {
+  const std::size_t count = std::max<std::size_t>(1, (bytes + k_huge_page - 1) / k_huge_page);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | k_huge_page_bits << MAP_HUGE_SHIFT;
+  void* memory = ::mmap(nullptr, count * k_huge_page, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (memory == MAP_FAILED)
+    return fail(Code::exhausted,
+                fmt::format("{} huge pages of 2 MiB are not to be had for {} bytes; reserve enough for all ranks of "
+                            "the host (sysctl -w vm.nr_hugepages=N), or use memory of ordinary pages",
+                            count, bytes),
+                Error::k_no_peer, errno);
+  Pages pages;
+  pages.data_ = static_cast<std::byte*>(memory);
+  pages.mapped_ = count * k_huge_page;
   return pages;
 }
 

@@ -14,6 +14,8 @@ class Pages {
   Pages() = default;
   // Room for `bytes`, at least a page. Errors: exhausted.
   [[nodiscard]] static Result<Pages> map(std::size_t bytes);
+  // The same of huge pages (2 MiB) that the system has reserved. Errors: exhausted.
+  [[nodiscard]] static Result<Pages> map_huge(std::size_t bytes);
   Pages(Pages&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), mapped_(std::exchange(other.mapped_, 0)) {}
   Pages& operator=(Pages&& other) noexcept {

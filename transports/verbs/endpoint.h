@@ -31,19 +31,23 @@ namespace gradrail::verbs {
 class VerbsTransport;
 
 // Registered with every rail, unless some do not reach it: then it is not direct(), and staged.
-class VerbsRegion final : public Region {
+class VerbsRegion final : public ChosenRegion {
  public:
-  VerbsRegion(const Transport& owner, Buffer buffer, bool direct, Registrations::Use use, Gpu* gpu)
-      : Region(owner, buffer, direct), use_(std::move(use)), gpu_(gpu) {}
+  VerbsRegion(const Transport& owner, Buffer buffer, Registrations::Use use)
+      : ChosenRegion(owner, buffer, true), use_(std::move(use)) {}
+  VerbsRegion(const Transport& owner, Buffer buffer, bool direct, Registrations::Use use, Gpu& gpu, std::string how)
+      : ChosenRegion(owner, buffer, direct), use_(std::move(use)), gpu_(&gpu), how_(std::move(how)) {}
 
   [[nodiscard]] std::uint32_t local_key(std::size_t rail) const { return use_.local_key(rail); }
   [[nodiscard]] std::uint32_t remote_key(std::size_t rail) const { return use_.remote_key(rail); }
   // Whose memory it is, so that the CPU cannot touch it; null for the host's.
   [[nodiscard]] Gpu* gpu() const { return gpu_; }
+  [[nodiscard]] std::string how() const override { return how_; }
 
  private:
   Registrations::Use use_;
-  Gpu* gpu_;
+  Gpu* gpu_ = nullptr;
+  std::string how_;
 };
 
 // What two ranks agreed on for one pipe: what they said of themselves, and what they made.

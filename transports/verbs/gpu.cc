@@ -11,14 +11,7 @@
 namespace gradrail::verbs {
 
 Result<std::unique_ptr<Gpu>> Gpu::open(CudaDriver& driver, int ordinal) {
-  if (const auto missing = driver.missing(); !missing.empty())
-    return fail(Code::unavailable, fmt::format("memory of GPU {} cannot be moved: {}", ordinal, missing));
-  int gpus = 0;
-  if (const int error = driver.count(gpus); error != 0)
-    return fail(Code::unavailable, fmt::format("the GPUs cannot be counted: {}", driver.words(error)));
-  if (ordinal < 0 || ordinal >= gpus)
-    return fail(Code::unavailable,
-                fmt::format("there is no GPU {}; CUDA sees {} here (CUDA_VISIBLE_DEVICES hides some)", ordinal, gpus));
+  GRADRAIL_TRY(find_gpu(driver, ordinal));
   std::unique_ptr<Gpu> gpu(new Gpu(driver, ordinal));
   if (const int error = driver.needs_flush(ordinal, gpu->needs_flush_); error != 0)
     return fail(Code::unavailable, fmt::format("GPU {} cannot be asked: {}", ordinal, driver.words(error)));

@@ -105,7 +105,7 @@ std::string VerbsTransport::describe() const {
 Result<std::unique_ptr<Region>> VerbsTransport::register_memory(Buffer buffer) {
   if (buffer.space != Space::host) return register_gpu_memory(buffer);
   GRADRAIL_ASSIGN(auto use, registrations_.use(buffer));
-  return std::make_unique<VerbsRegion>(*this, buffer, true, std::move(use), nullptr);
+  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::register_gpu_memory(Buffer buffer) {
@@ -115,19 +115,22 @@ Result<std::unique_ptr<Region>> VerbsTransport::register_gpu_memory(Buffer buffe
   }
   GRADRAIL_ASSIGN(auto use, registrations_.use(buffer, gpu.get()));
   bool direct = true;
+  std::string all;
   for (std::size_t rail = 0; rail < devices_.size() && buffer.size > 0; ++rail) {
     const PathChoice& how = use.how(rail);
     direct &= !how.staged();
-    const auto words = fmt::format("GPU {} by {}: {}", buffer.device, devices_[rail]->name(), to_text(how));
+    const auto by = fmt::format("by {}: {}", devices_[rail]->name(), to_text(how));
+    all += fmt::format("{}{}", all.empty() ? "" : " | ", by);
+    const auto words = fmt::format("GPU {} {}", buffer.device, by);
     if (std::find(gpu_paths_.begin(), gpu_paths_.end(), words) == gpu_paths_.end()) gpu_paths_.push_back(words);
   }
-  return std::make_unique<VerbsRegion>(*this, buffer, direct, std::move(use), gpu.get());
+  return std::make_unique<VerbsRegion>(*this, buffer, direct, std::move(use), *gpu, std::move(all));
 }
 
 Result<std::unique_ptr<Region>> VerbsTransport::allocate(std::size_t bytes) {
   GRADRAIL_ASSIGN(auto use, registrations_.allocate(bytes));
   const Buffer buffer{use.allocated(), bytes};
-  return std::make_unique<VerbsRegion>(*this, buffer, true, std::move(use), nullptr);
+  return std::make_unique<VerbsRegion>(*this, buffer, std::move(use));
 }
 
 void VerbsTransport::enter(VerbsEndpoint& endpoint) {
