@@ -88,6 +88,10 @@ TEST(VerbsWire, StripesCoverAMessageAndShortOnesAreNotCut) {
       EXPECT_EQ(stripe_at(bytes, stripes, stripes), bytes);
       for (std::size_t i = 0; i < stripes; ++i)
         EXPECT_LT(stripe_at(bytes, stripes, i), stripe_at(bytes, stripes, i + 1));
+      for (std::size_t i = 0; i < stripes; ++i) {
+        EXPECT_EQ(stripe_with(bytes, stripes, stripe_at(bytes, stripes, i)), i);
+        EXPECT_EQ(stripe_with(bytes, stripes, stripe_at(bytes, stripes, i + 1) - 1), i);
+      }
     }
 }
 

@@ -83,6 +83,14 @@ tl::unexpected<Error> lacking(std::string_view name, std::string_view lack) {
                           name, lack));
 }
 
+// All that libibverbs knows, at least one. Errors: unavailable.
+Result<std::vector<std::string>> names_of(Calls& calls) {
+  std::vector<std::string> names;
+  const int error = calls.device_names(names);
+  if (error != 0 || names.empty()) return fail(Code::unavailable, std::string(k_no_device), Error::k_no_peer, error);
+  return names;
+}
+
 // Those of `names` that have an active port and lack nothing. Errors: unavailable, if there is none, with the reason.
 Result<std::vector<std::string>> usable_of(Calls& calls, std::span<const std::string> names) {
   std::vector<std::string> usable;
@@ -164,18 +172,14 @@ Device::~Device() {
 }
 
 Result<void> Device::any(Calls& calls) {
-  std::vector<std::string> names;
-  const int error = calls.device_names(names);
-  if (error != 0 || names.empty()) return fail(Code::unavailable, std::string(k_no_device), Error::k_no_peer, error);
+  GRADRAIL_ASSIGN(const auto names, names_of(calls));
   GRADRAIL_TRY(usable_of(calls, names));
   return {};
 }
 
 Result<std::vector<std::unique_ptr<Device>>> Device::open_all(Calls& calls, const Options& options, int rank,
                                                               std::string_view listen_host) {
-  std::vector<std::string> names;
-  const int error = calls.device_names(names);
-  if (error != 0 || names.empty()) return fail(Code::unavailable, std::string(k_no_device), Error::k_no_peer, error);
+  GRADRAIL_ASSIGN(const auto names, names_of(calls));
   for (const auto& wish : options.devices)
     if (std::find(names.begin(), names.end(), wish) == names.end())
       return fail(Code::bad_usage, fmt::format("there is no RDMA device '{}'; there is {}", wish, listed(names)));

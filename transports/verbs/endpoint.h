@@ -113,6 +113,7 @@ class VerbsEndpoint final : public Endpoint {
   [[nodiscard]] bool transmit_part(Send& send);
   [[nodiscard]] bool place(Send& send, const Advert& advert);
   [[nodiscard]] bool place_stripe(const Send& send, const Advert& advert, std::size_t index, std::size_t stripes);
+  void placed(Send& send, std::size_t stripes, Path path);
   [[nodiscard]] bool acknowledged(const Send& send) const;
   void ask(const Send& send);
   bool settle();
@@ -144,6 +145,7 @@ class VerbsEndpoint final : public Endpoint {
   [[nodiscard]] Result<Outgoing*> outgoing(Gpu& gpu);
   [[nodiscard]] Result<Incoming*> incoming(Gpu& gpu);
   [[nodiscard]] bool copying() const;
+  bool copy_broke(const Error& error);  // false
   bool stage();
   [[nodiscard]] bool place_staged(Send& send, const Advert& advert);
   [[nodiscard]] bool copy_in(const Recv& recv);

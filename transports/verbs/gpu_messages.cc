@@ -10,17 +10,6 @@
 #include "transports/verbs/transport.h"
 
 namespace gradrail::verbs {
-namespace {
-
-// The stripe that a message's byte `at` lies in.
-std::size_t stripe_of(std::size_t bytes, std::size_t stripes, std::size_t at) {
-  std::size_t index = 0;
-  while (stripe_at(bytes, stripes, index + 1) <= at) ++index;
-  return index;
-}
-
-}  // namespace
-
 VerbsEndpoint::OfGpu& VerbsEndpoint::of_gpu(Gpu& gpu) {
   const auto found = std::find_if(gpus_.begin(), gpus_.end(), [&](const OfGpu& one) { return one.gpu == &gpu; });
   return found != gpus_.end() ? *found : gpus_.emplace_back(OfGpu{&gpu, nullptr, nullptr});
@@ -48,17 +37,18 @@ bool VerbsEndpoint::copying() const {
   });
 }
 
+bool VerbsEndpoint::copy_broke(const Error& error) {
+  break_off(error.code, fmt::format("{}: {}", who_, error.message));
+  return false;
+}
+
 // Fills chunks with the next messages' bytes, as far as there are chunks, while earlier ones are on the wire.
 bool VerbsEndpoint::stage() {
   bool moved = false;
-  const auto broken = [this](const Error& error) {
-    break_off(error.code, fmt::format("{}: {}", who_, error.message));
-    return false;
-  };
   for (const OfGpu& one : gpus_) {
     if (one.out == nullptr) continue;
     const auto looked = one.out->look();
-    if (!looked) return broken(looked.error());
+    if (!looked) return copy_broke(looked.error());
     moved |= *looked;
   }
   if (staged_ < sends_issued_) {
@@ -70,9 +60,9 @@ bool VerbsEndpoint::stage() {
     if (send.staging != nullptr && staged_bytes_ < send.size) {
       // A chunk goes over one queue pair.
       const std::size_t stripes = stripes_of(send.size, pairs_.size());
-      const std::size_t end = stripe_at(send.size, stripes, stripe_of(send.size, stripes, staged_bytes_) + 1);
+      const std::size_t end = stripe_at(send.size, stripes, stripe_with(send.size, stripes, staged_bytes_) + 1);
       const auto filled = send.staging->fill({send.data + staged_bytes_, end - staged_bytes_});
-      if (!filled) return broken(filled.error());
+      if (!filled) return copy_broke(filled.error());
       if (*filled == 0) return moved;
       moved = true;
       staged_bytes_ += *filled;
@@ -89,7 +79,7 @@ bool VerbsEndpoint::place_staged(Send& send, const Advert& advert) {
   const std::size_t stripes = stripes_of(send.size, pairs_.size());
   while (issued_bytes_ < send.size) {
     const auto ready = send.staging->ready();
-    const std::size_t index = stripe_of(send.size, stripes, issued_bytes_);
+    const std::size_t index = stripe_with(send.size, stripes, issued_bytes_);
     QueuePair& pair = *pairs_[index];
     if (ready.empty() || pair.room() == 0) return false;
     const std::size_t end = stripe_at(send.size, stripes, index + 1);
@@ -107,25 +97,16 @@ bool VerbsEndpoint::place_staged(Send& send, const Advert& advert) {
     issued_bytes_ += now;
     if (last) stripes_[index].last_write[sends_issued_ % k_depth] = pair.posted();
   }
-  ++parts_sent_;
-  send.last_write = stripes_.front().last_write[sends_issued_ % k_depth];
-  send.stripes = stripes;
-  traffic_[static_cast<std::size_t>(Path::one_copy)] += send.size;
   issued_bytes_ = 0;
-  patience_ = 0;
-  ++sends_issued_;
+  placed(send, stripes, Path::one_copy);
   return true;
 }
 
 // Bytes of the ring to where only a GPU's copies reach: parts that adjoin go in one copy, the next are copied while
 // more arrive, and all are given back in order. True if that moved anything.
 bool VerbsEndpoint::copy_in(const Recv& recv) {
-  const auto broken = [this](const Error& error) {
-    break_off(error.code, fmt::format("{}: {}", who_, error.message));
-    return false;
-  };
   const auto ended = recv.copies->ended();
-  if (!ended) return broken(ended.error());
+  if (!ended) return copy_broke(ended.error());
   if (copying_.parts == 0) copying_ = {0, 0, ring_read_, false};
   for (std::size_t i = 0; i < *ended; ++i) {
     const std::size_t bytes = arrived_[arrived_head_ % k_parts].value;
@@ -152,7 +133,7 @@ bool VerbsEndpoint::copy_in(const Recv& recv) {
   }
   if (parts == 0) return false;
   const auto started = recv.copies->start(recv.data + received_ + copying_.bytes, {from, bytes}, parts);
-  if (!started) return broken(started.error());
+  if (!started) return copy_broke(started.error());
   copying_.parts += parts;
   copying_.bytes += bytes;
   return true;

@@ -126,13 +126,18 @@ bool VerbsEndpoint::place(Send& send, const Advert& advert) {
     stripes_[index].placed_bytes = 0;
     stripes_[index].last_write[sends_issued_ % k_depth] = pairs_[index]->posted();
   }
-  ++parts_sent_;
-  send.last_write = first().posted();
+  placed(send, stripes, Path::zero_copy);
+  return true;
+}
+
+// The last write of each stripe of the oldest message is posted.
+void VerbsEndpoint::placed(Send& send, std::size_t stripes, Path path) {
+  send.last_write = stripes_.front().last_write[sends_issued_ % k_depth];
   send.stripes = stripes;
-  traffic_[static_cast<std::size_t>(Path::zero_copy)] += send.size;
+  traffic_[static_cast<std::size_t>(path)] += send.size;
+  ++parts_sent_;
   patience_ = 0;
   ++sends_issued_;
-  return true;
 }
 
 // True once the stripe is posted whole.

@@ -11,12 +11,10 @@
 // come in the order of the messages.
 //
 // Sender -> receiver
-//   part      bytes of the oldest message lie in the ring; `last` if they end it. Messages up to eager_bytes go this
-//   way
-//             at once, longer ones whose receiver reads in place once they are asked for.
-//   placed    the whole message, or this queue pair's stripe of it, has been written to the place that its advert
-//   named. question  "my oldest message has so many bytes, what did you ask for?": sent when an advert names another
-//   size, or
+//   part      bytes of the oldest message lie in the ring; `last` if they end it. Messages up to eager_bytes go so at
+//             once, longer ones whose receiver reads in place once they are asked for.
+//   placed    the whole message, or this queue pair's stripe of it, has been written to where its advert said.
+//   question  "my oldest message has so many bytes, what did you ask for?": sent when an advert names another size, or
 //             none has come for a while; the receiver compares, and ends the pipe if they differ.
 // Receiver -> sender
 //   advert    where message n goes, sent when a receive of more than eager_bytes is posted.
@@ -68,6 +66,12 @@ inline constexpr std::size_t k_stripe_grain = 4096;
 // Where stripe `index` of `stripes` begins; that of index `stripes` is the end.
 [[nodiscard]] constexpr std::size_t stripe_at(std::size_t bytes, std::size_t stripes, std::size_t index) {
   return index == stripes ? bytes : bytes / stripes * index / k_stripe_grain * k_stripe_grain;
+}
+// The stripe that the message's byte `at` lies in.
+[[nodiscard]] constexpr std::size_t stripe_with(std::size_t bytes, std::size_t stripes, std::size_t at) {
+  std::size_t index = 0;
+  while (stripe_at(bytes, stripes, index + 1) <= at) ++index;
+  return index;
 }
 
 enum class Note : std::uint8_t { part, last_part, placed, advert, credit, question };
