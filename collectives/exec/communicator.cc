@@ -387,10 +387,15 @@ Error Communicator::overdue(std::size_t index) const {
     return {Code::timed_out, fmt::format("{} did not end before its deadline", bound.ran.algorithm), Error::k_no_peer,
             0};
   const int peer = awaited.channel->endpoint->peer();
+  // Who had given and taken all before it ended is missed by others, and may be why these are silent.
+  std::string gone;
+  for (const auto& [key, channel] : channels_)
+    if (const Error* error = channel->endpoint->failure(); error != nullptr && gone.empty())
+      gone = "; " + error->message;
   return {Code::timed_out,
-          fmt::format("{}: {} {} before the deadline; it is stopped, overloaded, or waits for another rank itself",
+          fmt::format("{}: {} {} before the deadline; it is stopped, overloaded, or waits for another rank itself{}",
                       bound.ran.algorithm, who(peer),
-                      awaited.for_data ? "sent no more data" : "did not take the data sent to it"),
+                      awaited.for_data ? "sent no more data" : "did not take the data sent to it", gone),
           peer, 0};
 }
 
