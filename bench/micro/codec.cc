@@ -7,9 +7,10 @@
 // bytes. of_limit is the ratio of the medians, 1 being the limit; of_read compares 64 MiB over the codec's time with
 // reading. bytes_per_second counts the gradient's 64 MiB.
 //
-// of_pack compares an encoder with a loop that reads as it does, in one stream, and writes as many bytes in another, to
-// the message's own place, but computes nothing of use: what stores are left to do when reading does not wait, which
-// the limit above, two passes apart, does not say. It writes through the caches or around them, whichever is faster.
+// of_pack compares an encoder with a loop that reads as it does, in one stream asked for ahead, and writes as many
+// bytes in another, to the message's own place, but computes nothing of use: what stores are left to do when reading
+// does not wait, which the limit above, two passes apart, does not say. It writes through the caches or around them,
+// whichever is faster.
 //
 // Counters that say nothing of a benchmark are 0: what writes tables wants the same of all.
 #include "collectives/compress/codec.h"
@@ -61,12 +62,15 @@ GRADRAIL_CLONES void stream_update(std::uint64_t* to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) to[i] += 3;
 }
 
+constexpr std::size_t k_ahead = 1024;  // words, as far as codecs ask for memory
+
 // So many lines of 64 bytes become one. Around the caches if asked for.
 template <std::size_t k_lines>
 GRADRAIL_CLONES void stream_pack(std::uint64_t* to, const std::uint64_t* from, std::size_t lines) {
   for (std::size_t line = 0; line < lines; ++line, to += 8, from += 8 * k_lines) {
     std::uint64_t all[8] = {};
     for (std::size_t i = 0; i < k_lines; ++i) {
+      __builtin_prefetch(from + 8 * i + k_ahead);
       for (std::size_t j = 0; j < 8; ++j) all[j] ^= from[8 * i + j];
     }
     for (std::size_t j = 0; j < 8; ++j) to[j] = all[j];
@@ -78,6 +82,7 @@ GRADRAIL_CLONES void stream_pack_around(std::uint64_t* to, const std::uint64_t* 
   for (std::size_t line = 0; line < lines; ++line, to += 8, from += 8 * k_lines) {
     alignas(64) std::uint64_t all[8] = {};
     for (std::size_t i = 0; i < k_lines; ++i) {
+      __builtin_prefetch(from + 8 * i + k_ahead);
       for (std::size_t j = 0; j < 8; ++j) all[j] ^= from[8 * i + j];
     }
     for (std::size_t j = 0; j < 8; j += 2) {
