@@ -3,6 +3,7 @@
 #include "bench/measure/gradient.h"
 #include "bench/measure/statistics.h"
 #include "collectives/compress/codec.h"
+#include "collectives/select/candidates.h"
 
 namespace gradrail {
 
@@ -47,9 +48,16 @@ void carry(Call& call, const Selection& selection) {
   call.coding.where = selection.where;
 }
 
-CodedSize what_pays(std::uint64_t bytes, std::span<const Selection> selections, std::span<const Outcome> outcomes) {
+std::vector<Selection> dense_rivals(const Question& question) {
+  auto rivals = candidates(question, {.lanes = false, .pieces = 0});
+  for (Selection& rival : rivals) rival.lanes = rival.pieces = 0;
+  return rivals;
+}
+
+CodedSize what_pays(const Question& question, std::span<const Selection> selections,
+                    std::span<const Outcome> outcomes) {
   CodedSize size;
-  size.bytes = bytes;
+  size.bytes = question.bytes;
   const Outcome* dense = nullptr;
   for (const Outcome& outcome : outcomes)
     if (usable(outcome) && outcome.ran.codec.empty() &&
@@ -58,11 +66,13 @@ CodedSize what_pays(std::uint64_t bytes, std::span<const Selection> selections, 
   if (dense == nullptr) return size;
   const Timing to_beat = summarise(dense->samples_us);
   size.dense_us = to_beat.median;
+  const bool one_host = question.ranks == question.ranks_per_host;
+  const double worth = one_host ? k_worth_an_error_in_one_host : k_worth_an_error;
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const Outcome& outcome = outcomes[i];
     if (!usable(outcome) || outcome.ran.codec.empty() || !outcome.coding || outcome.coding->non_finite) continue;
     const Timing timing = summarise(outcome.samples_us);
-    if (timing.median * k_worth_an_error > to_beat.median || !parted(timing, to_beat)) continue;
+    if (timing.ci[1] * worth > to_beat.ci[0] || !parted(timing, to_beat)) continue;
     CodedChoice choice;
     choice.selection = selections[i];
     // What was left to the communicator.

@@ -22,13 +22,18 @@ namespace gradrail {
 // The call refers to the selection's texts.
 void carry(Call& call, const Selection& selection);
 
-// A codec is chosen only where it gains at least this factor over the best without one: a result that is off is worth
-// more than a hundredth of the time.
-inline constexpr double k_worth_an_error = 1.1;
+// A codec is chosen only where it gains at least this factor over the best without one, by the ends of the intervals of
+// both: a result that is off is worth more than some time. Inside one host data moves at the rate of memory, at which
+// codecs work too; what they gain there is what moving it wastes, changes with the machine's phase, and must be a lot.
+inline constexpr double k_worth_an_error = 1.25;
+inline constexpr double k_worth_an_error_in_one_host = 2;
 
-// One block: `outcomes` of the selections, of which those without a codec are what the others must beat, beyond doubt
-// and by k_worth_an_error.
-[[nodiscard]] CodedSize what_pays(std::uint64_t bytes, std::span<const Selection> selections,
+// Everything that data may travel by as it is, with the communicator's own lanes and pieces: what codecs that seem to
+// pay have to beat. The same on all ranks.
+[[nodiscard]] std::vector<Selection> dense_rivals(const Question& question);
+
+// One block: `outcomes` of the selections, of which those without a codec are what the others must beat.
+[[nodiscard]] CodedSize what_pays(const Question& question, std::span<const Selection> selections,
                                   std::span<const Outcome> outcomes);
 
 }  // namespace gradrail

@@ -83,22 +83,33 @@ Result<std::vector<CodedSize>> survey_codecs(Bootstrap& bootstrap, Communicator&
     Call placed = call;  // the choice goes by the memory, too
     buffers.place(placed, communicator.rank(), communicator.ranks());
     const Question question = communicator.question_of(placed);
+    const auto measured = [&](std::span<const Selection> selections) -> Result<CodedSize> {
+      std::vector<Call> calls;
+      for (const Selection& selection : selections) carry(calls.emplace_back(call), selection);
+      MeasureRules rules;
+      rules.time_per_point = k_time_per_point;
+      rules.warmup = 1;
+      rules.check = false;
+      rules.timeout = options.timeout;
+      GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap, communicator, buffers, calls, rules));
+      // Ranks other than 0 know only their own times.
+      GRADRAIL_ASSIGN(const Bytes same, bootstrap.broadcast(pack(what_pays(question, selections, outcomes)),
+                                                            Deadline::after(control_wait(options.timeout))));
+      return unpack(same);
+    };
     std::vector<Selection> selections{dense.choose(question)};
     for (const CodecWhere where :
          places_to_encode(options.codec_where, communicator.ranks(), communicator.ranks_per_host()))
       for (const std::string& codec : options.codecs) selections.push_back({"auto", 0, 0, codec, where});
-    std::vector<Call> calls;
-    for (const Selection& selection : selections) carry(calls.emplace_back(call), selection);
-    MeasureRules rules;
-    rules.time_per_point = k_time_per_point;
-    rules.warmup = 1;
-    rules.check = false;
-    rules.timeout = options.timeout;
-    GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap, communicator, buffers, calls, rules));
-    // Ranks other than 0 know only their own times.
-    GRADRAIL_ASSIGN(const Bytes same, bootstrap.broadcast(pack(what_pays(question.bytes, selections, outcomes)),
-                                                          Deadline::after(control_wait(options.timeout))));
-    GRADRAIL_ASSIGN(CodedSize size, unpack(same));
+    GRADRAIL_ASSIGN(CodedSize size, measured(selections));
+    if (!size.choices.empty()) {
+      // The choice without a codec may not be the best there is, and one block may flatter: those that seem to pay must
+      // do so again, beside everything else.
+      selections = dense_rivals(question);
+      selections.push_back(dense.choose(question));
+      for (const CodedChoice& choice : size.choices) selections.push_back(choice.selection);
+      GRADRAIL_ASSIGN(size, measured(selections));
+    }
     found.push_back(std::move(size));
   }
   return found;

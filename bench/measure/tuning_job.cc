@@ -247,7 +247,7 @@ class TuningJob {
       const auto measured = [&]() -> Result<CodedSize> {
         GRADRAIL_ASSIGN(const auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit,
                                                                   TuneListener::For::codecs, selections, per_point));
-        return what_pays(here.bytes, selections, outcomes);
+        return what_pays(here, selections, outcomes);
       };
       GRADRAIL_ASSIGN(CodedSize size, measured());
       if (!size.choices.empty()) {

@@ -133,18 +133,26 @@ Outcome outcome(const char* codec, double us, double error, const char* algorith
   return made;
 }
 
-TEST(CodecChoice, IsWhatIsFasterBeyondDoubtByATenth) {
+Question question_of(int ranks, int ranks_per_host) {
+  Question question;
+  question.bytes = 1 << 20;
+  question.ranks = ranks;
+  question.ranks_per_host = ranks_per_host;
+  return question;
+}
+
+TEST(CodecChoice, IsWhatIsFasterBeyondDoubtByAQuarter) {
   const std::vector<Selection> selections = {
       {"ring", 1, 1},        {"auto", 0, 0, "bf16"},        {"auto", 0, 0, "int8"},
       {"auto", 0, 0, "fp8"}, {"sparse", 0, 0, "topk:0.01"}, {"two_shot", 1, 1, "int4"}};
   std::vector<Outcome> outcomes = {outcome("", 1000, 0),
-                                   outcome("bf16", 950, 0.002),
+                                   outcome("bf16", 810, 0.002),
                                    outcome("int8", 400, 0.009),
                                    outcome("fp8:e4m3", 500, 0.03),
                                    outcome("topk:0.01", 100, 0.96, "gather"),
                                    outcome("int4", 200, 0.1)};
   outcomes[5].wrong = 3;
-  const CodedSize size = what_pays(1 << 20, selections, outcomes);
+  const CodedSize size = what_pays(question_of(4, 2), selections, outcomes);
   EXPECT_EQ(size.bytes, 1u << 20);
   EXPECT_NEAR(size.dense_us, 1000, 5);
   ASSERT_EQ(size.choices.size(), 2u);
@@ -164,7 +172,45 @@ TEST(CodecChoice, NothingPaysWithoutSomethingToBeat) {
   const std::vector<Selection> selections = {{"ring", 1, 1}, {"auto", 0, 0, "int8"}};
   std::vector<Outcome> outcomes = {outcome("", 1000, 0), outcome("int8", 400, 0.009)};
   outcomes[0].refused = Error{Code::unsupported, "no", Error::k_no_peer, 0};
-  EXPECT_TRUE(what_pays(1 << 20, selections, outcomes).choices.empty());
+  EXPECT_TRUE(what_pays(question_of(2, 1), selections, outcomes).choices.empty());
+}
+
+// Inside one host codecs work at the rate at which data moves as it is.
+TEST(CodecChoice, InOneHostHalfTheTimeIsAsked) {
+  const std::vector<Selection> selections = {{"ring", 1, 1}, {"auto", 0, 0, "int8"}};
+  const auto paid = [&](int ranks_per_host, double us) {
+    return what_pays(question_of(2, ranks_per_host), selections,
+                     std::vector<Outcome>{outcome("", 1000, 0), outcome("int8", us, 0.009)})
+        .choices.size();
+  };
+  EXPECT_EQ(paid(2, 532), 0u) << "1.88 times faster";
+  EXPECT_EQ(paid(2, 450), 1u);
+  EXPECT_EQ(paid(1, 532), 1u);
+  EXPECT_EQ(paid(1, 810), 0u);
+}
+
+// What counts is the best without a codec, whichever that is.
+TEST(CodecChoice, TheBestWithoutACodecIsToBeBeaten) {
+  const std::vector<Selection> selections = {{"two_shot", 1, 1}, {"ring", 0, 0}, {"auto", 0, 0, "int8"}};
+  const std::vector<Outcome> outcomes = {outcome("", 1000, 0), outcome("", 450, 0), outcome("int8", 400, 0.009)};
+  EXPECT_TRUE(what_pays(question_of(2, 1), selections, outcomes).choices.empty());
+}
+
+// Medians far apart are not enough where the interval of one is wide.
+TEST(CodecChoice, WhatIsUnsteadyDoesNotPay) {
+  const std::vector<Selection> selections = {{"ring", 1, 1}, {"auto", 0, 0, "int8"}};
+  std::vector<Outcome> outcomes = {outcome("", 1000, 0), outcome("int8", 400, 0.009)};
+  EXPECT_EQ(what_pays(question_of(2, 1), selections, outcomes).choices.size(), 1u);
+  for (std::size_t i = 0; i < 19; ++i) outcomes[0].samples_us[i] = 450;
+  EXPECT_TRUE(what_pays(question_of(2, 1), selections, outcomes).choices.empty());
+}
+
+TEST(CodecChoice, RivalsAreAllAlgorithmsAsTheCommunicatorTunesThem) {
+  const auto rivals = dense_rivals(question_of(2, 2));
+  const auto has = [&](const Selection& one) { return std::find(rivals.begin(), rivals.end(), one) != rivals.end(); };
+  EXPECT_TRUE(has({"two_shot", 0, 0}));
+  EXPECT_TRUE(has({"recursive_doubling", 0, 0}));
+  EXPECT_FALSE(has({"two_shot", 1, 4}));
 }
 
 TEST(CodecChoice, TriesThoseWhoseOwnErrorIsWithinTheBudget) {
