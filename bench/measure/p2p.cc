@@ -27,7 +27,7 @@ constexpr std::int64_t k_trial_messages = 16;
 constexpr std::int64_t k_least_round_trips = 10;
 constexpr std::int64_t k_most_round_trips = 5000;  // a round: samples are gathered
 constexpr std::int64_t k_most_messages = 1'000'000;
-constexpr int k_ping_depth = 3;  // entries of a ping-pong's queues
+constexpr int k_ping_depth = 1;  // entries of a ping-pong's queues
 constexpr int k_ping_receives = 32;
 constexpr double k_slower = 20;  // than in the trial, and still waited for
 

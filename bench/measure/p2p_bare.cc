@@ -7,13 +7,15 @@
 #include <atomic>
 
 #include "bench/measure/p2p_pattern.h"
+#include "bench/measure/p2p_ticks.h"
 
 namespace gradrail {
 
 namespace {
 
 constexpr unsigned k_spins_crowded = 2;
-constexpr unsigned k_look_every = 1 << 12;  // polls that found nothing
+// Looks that found nothing: some hundred microseconds of looking at memory. Life and clock cost several.
+constexpr unsigned k_look_every = 1 << 16;
 
 double us_between(Clock::time_point from, Clock::time_point to) { return Seconds(to - from).count() * 1e6; }
 
@@ -34,10 +36,12 @@ BareEnd::BareEnd(std::unique_ptr<Bare> bare, Operation operation, const Peer& pe
 
 template <class Done>
 Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
-  for (unsigned idle = 1; !done(); ++idle) {
-    if (polls) GRADRAIL_TRY(bare_->poll());
-    if (crowded_ && idle % k_spins_crowded == 0) ::sched_yield();
-    if (idle % k_look_every != 0) continue;
+  for (;;) {
+    for (unsigned idle = 0; idle < k_look_every; ++idle) {
+      if (done()) return {};
+      if (polls) GRADRAIL_TRY(bare_->poll());
+      if (crowded_ && idle % k_spins_crowded != 0) ::sched_yield();
+    }
     GRADRAIL_TRY(bare_->poll());  // memory says nothing of failures
     GRADRAIL_TRY(bare_->check_life());
     if (deadline.passed())
@@ -47,7 +51,6 @@ Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
           peer_);
     ::sched_yield();
   }
-  return {};
 }
 
 Result<void> BareEnd::meet(Deadline deadline) {
@@ -87,17 +90,17 @@ Result<void> BareEnd::drain(Deadline deadline) {
 }
 
 Result<std::vector<double>> BareEnd::ping(const Load& load, Deadline deadline) {
-  std::vector<double> samples(first_ ? static_cast<std::size_t>(load.messages) : 0);
   const bool looks_at_memory = operation_ == Operation::write;
   if (looks_at_memory) bare_->incoming()[load.bytes - 1] = std::byte{0};
   GRADRAIL_TRY(meet(deadline));
   auto wanted = bare_->received();
-  auto begin = Clock::now();
+  Ticks ticks(first_ ? static_cast<std::size_t>(load.messages) : 0);
   for (std::int64_t i = 0; i < load.messages; ++i) {
-    const bool last = i + 1 == load.messages;
     const auto number = static_cast<std::byte>(i + 1);  // another one than before
     if (looks_at_memory) bare_->outgoing()[load.bytes - 1] = number;
-    if (first_) GRADRAIL_TRY(post(0, load.bytes, last, deadline));
+    if (first_) GRADRAIL_TRY(post(0, load.bytes, true, deadline));
+    // What ended is taken in while the ping is on its way, so that the next one finds room at once.
+    if (first_) GRADRAIL_TRY(drain(deadline));
     if (looks_at_memory) {
       GRADRAIL_TRY(until(deadline, false, [&] { return last_of(bare_->incoming(), load.bytes) == number; }));
     } else {
@@ -105,15 +108,13 @@ Result<std::vector<double>> BareEnd::ping(const Load& load, Deadline deadline) {
       GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= wanted; }));
     }
     if (!first_) {
-      GRADRAIL_TRY(post(0, load.bytes, last, deadline));
+      GRADRAIL_TRY(post(0, load.bytes, true, deadline));
+      GRADRAIL_TRY(drain(deadline));
       continue;
     }
-    const auto now = Clock::now();
-    samples[static_cast<std::size_t>(i)] = us_between(begin, now) / 2;
-    begin = now;
+    ticks.mark();
   }
-  GRADRAIL_TRY(drain(deadline));
-  return samples;
+  return ticks.rounds_us(0.5);
 }
 
 Result<std::vector<double>> BareEnd::reads(const Load& load, Deadline deadline) {

@@ -101,7 +101,7 @@ Result<void> UcxEndpoint::recv_in_place(std::size_t bytes) {
 Result<void> UcxEndpoint::post(const Recv& recv) {
   if (recvs_posted_ - recvs_done_ == k_depth)
     return fail(Code::exhausted, fmt::format("{} receives from {} are outstanding already", k_depth, who_), peer());
-  if (recvs_posted_ == recvs_done_) moved_at_ = Clock::now();
+  if (peer_closed_ && recvs_posted_ == recvs_done_) moved_at_ = Clock::now();
   recvs_[recvs_posted_++ % k_depth] = recv;
   if (give_recvs()) count_recvs();
   return {};
@@ -218,7 +218,7 @@ void UcxEndpoint::done_with(const Flight& flight) {
   if (flight.in_place) landing_free_ = flight.landing_end;
   if (flight.last) ++recvs_done_;
   ++fragments_received_;
-  moved_at_ = Clock::now();
+  if (peer_closed_) moved_at_ = Clock::now();
 }
 
 bool UcxEndpoint::count_recvs() {

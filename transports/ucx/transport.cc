@@ -13,10 +13,9 @@
 namespace gradrail::ucx {
 namespace {
 
-// Sockets are asked every so many calls that found nothing to do. A call that did something counts too, if less: UCX
-// may try for ever what a peer's death has made impossible.
+// Sockets are asked every so many calls, also if they did something: UCX may try for ever what a peer's death has made
+// impossible.
 constexpr unsigned k_ask_every = 1024;
-constexpr unsigned k_idle_counts = 8;
 constexpr Seconds k_look_around_every{1};
 // How long what was sent may take to leave, where peers do not help.
 constexpr Seconds k_flush{1};
@@ -214,11 +213,7 @@ bool UcxTransport::progress() {
   bool moved = worker_->progress();
   for (auto* endpoint : endpoints_)
     if (endpoint->busy()) moved |= endpoint->progress();
-  calls_ += moved ? 1 : k_idle_counts;
-  if (calls_ >= k_ask_every) {
-    calls_ = 0;
-    ask(Seconds(0));
-  }
+  if (++calls_ % k_ask_every == 0) ask(Seconds(0));
   return moved;
 }
 
