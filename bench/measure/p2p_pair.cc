@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "bench/measure/p2p_pattern.h"
-#include "transports/memory_path.h"
 #include "bench/measure/p2p_ticks.h"
+#include "transports/memory_path.h"
 
 namespace gradrail {
 
