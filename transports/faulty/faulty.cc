@@ -94,7 +94,7 @@ class FaultyTransport final : public Transport {
       : inner_(std::move(inner)), script_(std::move(script)), traits_(inner_->traits()) {
     traits_.board_members = 0;  // nothing is posted there that could be counted
   }
-  ~FaultyTransport() override { GRADRAIL_CHECK(endpoints_.empty()); }
+  ~FaultyTransport() override { GRADRAIL_CHECK(alive.empty()); }
 
   const Traits& traits() const override { return traits_; }
   std::string describe() const override { return inner_->describe(); }
@@ -123,12 +123,12 @@ class FaultyTransport final : public Transport {
 
   bool progress() override {
     bool moved = inner_->progress();
-    for (auto* endpoint : endpoints_) moved |= endpoint->follow();
+    for (auto* endpoint : alive) moved |= endpoint->follow();
     return moved;
   }
   void wait(Seconds at_most) override { inner_->wait(at_most); }
 
-  std::vector<FaultyEndpoint*> endpoints_;
+  std::vector<FaultyEndpoint*> alive;  // each enters and leaves by itself
 
  private:
   std::unique_ptr<Transport> inner_;
@@ -139,10 +139,10 @@ class FaultyTransport final : public Transport {
 FaultyEndpoint::FaultyEndpoint(FaultyTransport& owner, std::unique_ptr<Endpoint> inner, FaultScript script)
     : Endpoint(inner->peer(), inner->lane()), owner_(owner), inner_(std::move(inner)), script_(std::move(script)) {
   attached_from_ = inner_->attached_from();
-  owner_.endpoints_.push_back(this);
+  owner_.alive.push_back(this);
 }
 
-FaultyEndpoint::~FaultyEndpoint() { std::erase(owner_.endpoints_, this); }
+FaultyEndpoint::~FaultyEndpoint() { std::erase(owner_.alive, this); }
 
 std::size_t FaultyEndpoint::held(bool sends) const {
   return static_cast<std::size_t>(
