@@ -1,7 +1,10 @@
 #include "collectives/exec/binding.h"
 
 #include <algorithm>
+#include <deque>
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "transports/base/check.h"
 
@@ -10,6 +13,16 @@ namespace gradrail {
 namespace {
 
 constexpr std::size_t k_cache_line = 64;
+
+// Messages that are staged. A shorter one is sent without looking where its answer goes; of a longer one the first
+// bytes would have left the caches before the last are there.
+constexpr std::size_t k_least_staged = 8 << 10;
+constexpr std::size_t k_most_staged = 1 << 20;
+constexpr std::size_t k_stage_unit = 4 << 10;
+// Stages a peer. Four is the least with which nobody waits in a circle: a rank that has answered message k, and looks
+// where the answer to k + 1 goes, must not depend on the other's having done the same. Two more let them be apart in
+// time.
+constexpr std::size_t k_stages = 6;
 
 // Where chunks lie in the stores of one rank.
 class Layout {
@@ -96,6 +109,63 @@ bool is_exchange(const Program& program, const std::vector<std::int32_t>& lane) 
          back.to.store != Store::scratch && back.to.chunk == send.from.chunk;
 }
 
+// Where in scratch messages of a program are staged, if that is done at all. They take turns: a stage is used again
+// when the answer to what it held has been copied out.
+class Stages {
+ public:
+  struct Use {
+    std::size_t stage = 0;
+    std::int32_t freed_by = -1;  // the step, a recv of the same lane, that must be complete before; -1: none
+  };
+
+  // The next lane's steps. `staged`: whether messages of the step may be.
+  void add(const Program& program, const std::vector<std::int32_t>& lane,
+           const std::function<bool(const Step&)>& staged) {
+    std::map<std::tuple<std::uint16_t, std::uint32_t, std::uint32_t>, std::int32_t> sent;  // peer, first chunk, chunks
+    std::map<std::int32_t, std::int32_t> answered;                                         // by recv
+    for (const std::int32_t index : lane) {
+      const Step& step = program.steps[static_cast<std::size_t>(index)];
+      if (step.op == Op::send && step.from.store != Store::scratch && staged(step))
+        sent[{step.peer, step.from.chunk, step.chunks}] = index;
+      if (step.op != Op::recv || step.to.store == Store::scratch) continue;
+      const auto found = sent.find({step.peer, step.to.chunk, step.chunks});
+      if (found == sent.end()) continue;
+      answered[index] = found->second;
+      uses_[found->second] = {};
+      sent.erase(found);
+    }
+    std::set<std::uint16_t> peers;
+    for (const auto& [recv, send] : answered) peers.insert(program.steps[static_cast<std::size_t>(send)].peer);
+    std::deque<Use> free;
+    std::size_t used = 0;  // stages, by this lane
+    for (const std::int32_t index : lane) {
+      if (const auto send = uses_.find(index); send != uses_.end()) {
+        if (free.empty() || used < k_stages * peers.size()) {
+          free.push_front({count_++, -1});
+          ++used;
+        }
+        send->second = free.front();
+        free.pop_front();
+      } else if (const auto recv = answered.find(index); recv != answered.end()) {
+        const std::size_t stage = uses_.at(recv->second).stage;
+        uses_[index] = {stage, -1};
+        free.push_back({stage, index});
+      }
+    }
+  }
+
+  [[nodiscard]] std::size_t count() const { return count_; }
+  // Null: it is not staged.
+  [[nodiscard]] const Use* use(std::int32_t step) const {
+    const auto found = uses_.find(step);
+    return found == uses_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  std::map<std::int32_t, Use> uses_;
+  std::size_t count_ = 0;
+};
+
 // How the sends of a piece may be produced, by what the binding knows of channels and memory.
 struct Fusing {
   std::function<bool(const Step&)> in_place;  // the step's channel takes messages written in place
@@ -181,6 +251,20 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
   for (std::size_t i = 0; i < program.steps.size(); ++i)
     if (layout.bytes(program.steps[i]) > 0) by_lane[program.steps[i].lane].push_back(static_cast<std::int32_t>(i));
 
+  Stages stages;
+  std::size_t stage_bytes = 0;
+  if (options.answers && !options.direct_out)
+    for (const auto& steps : by_lane)
+      stages.add(program, steps, [&](const Step& step) {
+        const Channel& peer = *channel_of(step);
+        const std::size_t bytes = layout.bytes(step);
+        if (!peer.copies_out || !peer.writes_in_place || bytes < k_least_staged || bytes > k_most_staged) return false;
+        stage_bytes = std::max(stage_bytes, (bytes + k_stage_unit - 1) / k_stage_unit * k_stage_unit);
+        return true;
+      });
+  bound.stages = stages.count() > 0;
+  bound.scratch_bytes += stages.count() * stage_bytes;
+
   std::size_t exchanges = 0;
   for (std::size_t lane = 0; lane < by_lane.size(); ++lane) {
     const auto& steps = by_lane[lane];
@@ -234,6 +318,10 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
         if (step.after < out.step) out.need_done = std::max(out.need_done, others_up_to(step.after));
         if (step.after_send < out.step && !(options.answers && is_answer(program, step)))
           out.need_sent = std::max(out.need_sent, sends_up_to(step.after_send));
+        if (const auto* use = stages.use(index); use != nullptr) {
+          out.staged = layout.scratch_bytes() + use->stage * stage_bytes;
+          if (use->freed_by >= 0) out.need_done = std::max(out.need_done, others_up_to(use->freed_by));
+        }
       }
       if (piece.inputs > 0) {
         out.kind = BoundStep::Kind::stream;
@@ -248,7 +336,7 @@ BoundProgram bind(const Program& program, std::uint64_t count, Type type, Reduce
           out.around = options.direct_out ? 1u + out.outputs : 1u;
         // Memory of the peer's that was just read is written like any other. A slot lies in another core's cache,
         // whence a copy of some KiB fetches it two to four times as fast as single stores do.
-        out.writes_all = options.direct_out;
+        out.writes_all = options.direct_out || bound.stages;
         bound.stream_outputs += out.outputs;
         bound.widest = std::max<std::uint32_t>(bound.widest, 2u + out.inputs + out.outputs);
       } else {

@@ -10,6 +10,13 @@
 // themselves it costs a write for nothing. But where a sum goes back to just those who gave to it, they want it in
 // memory of their own, have long posted it, and we may be able to write it there while it is in cache.
 //
+// A message from plain memory that its receiver answers with what it computed from it (Planner::answers), over a
+// transport that copies plain memory anyhow, is staged: copied into scratch, which peers reach, sent from there, and
+// its answer received there and copied out. So the peer reads and overwrites the same lines of memory, as if the
+// caller's had been reached itself; through slots they would be others each way, which are fetched to be written. A few
+// pieces of scratch serve in turn, so that they stay in cache. It is up to each rank: the messages are the same either
+// way.
+//
 // Two ranks that each send all they have and add what they get, in place, need scratch where the peer reads our memory
 // itself: neither may write what the other has not read. Where what is sent is copied out first, they need none: the
 // send, the recv_reduce into scratch and the copy back become one exchange, which takes what comes as far as its own
@@ -27,6 +34,8 @@
 
 namespace gradrail {
 
+inline constexpr std::size_t k_not_staged = SIZE_MAX;
+
 struct BoundStep {
   enum class Kind : std::uint8_t { send, recv, stream, exchange, reduce, copy };
   Kind kind = Kind::send;
@@ -42,10 +51,11 @@ struct BoundStep {
   std::uint32_t outs = 0;      // stream: index of its first output in an execution's output states
   std::size_t from = 0;        // byte offsets into the stores
   std::size_t to = 0;
-  std::size_t bytes = 0;        // of the run, never 0
-  std::uint32_t need_done = 0;  // receives and local steps of the lane that must be complete before this starts
-  std::uint32_t need_sent = 0;  // sends of the lane likewise
-  std::int32_t step = 0;        // first program step it stands for
+  std::size_t bytes = 0;              // of the run, never 0
+  std::size_t staged = k_not_staged;  // send, recv: where in scratch the message is copied to first, or out of at last
+  std::uint32_t need_done = 0;        // receives and local steps of the lane that must be complete before this starts
+  std::uint32_t need_sent = 0;        // sends of the lane likewise
+  std::int32_t step = 0;              // first program step it stands for
 };
 
 struct BoundProgram {
@@ -57,6 +67,7 @@ struct BoundProgram {
   std::size_t out_bytes = 0;  // of this rank's output, 0 if it has none
   std::size_t in_bytes = 0;
   std::size_t scratch_bytes = 0;
+  bool stages = false;        // there are staged messages; what streams pass on goes where the peers staged theirs
   std::uint32_t streams = 0;  // stream states an execution needs
   std::uint32_t stream_outputs = 0;
   std::uint32_t widest = 0;  // most inputs + outputs of a stream

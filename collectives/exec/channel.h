@@ -21,6 +21,7 @@ struct Channel {
   std::uint64_t recvs = 0;               // posted
   std::uint64_t streams = 0;             // in-place sends posted
   std::uint64_t streams_done = 0;        // in-place sends wholly written
+  std::uint64_t staged = 0;              // bytes sent that one side copied from or to plain memory (binding.h)
 
   [[nodiscard]] bool idle() const { return sends == endpoint->sends_done() && recvs == endpoint->recvs_done(); }
   [[nodiscard]] bool can_send() const { return sends - endpoint->sends_done() < depth; }

@@ -448,7 +448,15 @@ Traffic Communicator::traffic() const {
   const auto add = [&](const Traffic& traffic) {
     for (std::size_t i = 0; i < k_paths; ++i) total[i] += traffic[i];
   };
-  for (const auto& [key, channel] : channels_) add(channel->endpoint->traffic());
+  for (const auto& [key, channel] : channels_) {
+    // What was staged is not zero-copy for those whose data it is.
+    Traffic traffic = channel->endpoint->traffic();
+    std::uint64_t& zero_copy = traffic[static_cast<std::size_t>(Path::zero_copy)];
+    const std::uint64_t staged = std::min(zero_copy, channel->staged);
+    zero_copy -= staged;
+    traffic[static_cast<std::size_t>(Path::one_copy)] += staged;
+    add(traffic);
+  }
   for (const Place& place : places_)
     if (place.board != nullptr) add(place.board->traffic());
   return total;

@@ -17,9 +17,9 @@ constexpr std::size_t k_block = 256 << 10;
 constexpr std::size_t k_turn = 1 << 20;
 constexpr std::size_t k_least_room = 4 << 10;  // an output with less does not take part in a block
 
-// A long stream that is to be passed on waits for so many looks at first, so that outputs get to know where it goes: a
-// block that is passed on while it is combined is read once.
-constexpr std::uint32_t k_looks = 256;
+// A stream that is long, or goes where peers staged their messages, waits for so many looks at first, so that outputs
+// get to know where it goes: a block that is passed on while it is combined is read once.
+constexpr std::uint32_t k_looks = 500;  // fewer than the endpoints wait themselves
 
 using Kind = BoundStep::Kind;
 
@@ -115,16 +115,22 @@ inline bool Execution::post(const BoundStep& step) {
   switch (step.kind) {
     case Kind::send: {
       Channel& channel = output(step, 0);
-      if (!channel.can_send() ||
-          !accepted(channel.endpoint->send(slice(channel, step.from_store, step.from, step.bytes))))
-        return false;
+      if (!channel.can_send()) return false;
+      Slice source = slice(channel, step.from_store, step.from, step.bytes);
+      if (step.staged != k_not_staged) {
+        source = slice(channel, Store::scratch, step.staged, step.bytes);
+        std::memcpy(address(Store::scratch, step.staged), address(step.from_store, step.from), step.bytes);
+        channel.staged += step.bytes;
+      }
+      if (!accepted(channel.endpoint->send(source))) return false;
       tickets_[step.channels] = ++channel.sends;
       return true;
     }
     case Kind::recv: {
       Channel& channel = input(step, 0);
-      if (!channel.can_recv() || !accepted(channel.endpoint->recv(slice(channel, step.to_store, step.to, step.bytes))))
-        return false;
+      const Slice destination = step.staged != k_not_staged ? slice(channel, Store::scratch, step.staged, step.bytes)
+                                                            : slice(channel, step.to_store, step.to, step.bytes);
+      if (!channel.can_recv() || !accepted(channel.endpoint->recv(destination))) return false;
       tickets_[step.channels] = ++channel.recvs;
       return true;
     }
@@ -171,6 +177,7 @@ inline bool Execution::post_stream(const BoundStep& step) {
     if (!accepted(channel.endpoint->send_in_place(step.bytes))) return false;
     tickets_[step.channels + step.inputs + i] = ++channel.sends;
     outputs_[step.outs + i] = {0, channel.streams++};
+    if (program_.stages) channel.staged += step.bytes;
   }
   return true;
 }
@@ -183,6 +190,8 @@ inline bool Execution::complete_oldest(Lane& lane) {
       case Kind::send: break;
       case Kind::recv:
         if (input(step, 0).endpoint->recvs_done() < tickets_[step.channels]) return moved;
+        if (step.staged != k_not_staged)
+          std::memcpy(address(step.to_store, step.to), address(Store::scratch, step.staged), step.bytes);
         ++lane.done;
         break;
       case Kind::stream:
@@ -276,7 +285,7 @@ bool Execution::stream_in(const BoundStep& step) {
       if (out.at != stream.in) continue;
       const auto room = channel.endpoint->writable();
       if (room.size() < std::min(size, k_least_room)) {
-        if (stream.in == 0 && step.bytes > k_block && stream.looks++ < k_looks) return moved;
+        if (stream.in == 0 && (step.bytes > k_block || program_.stages) && stream.looks++ < k_looks) return moved;
         continue;
       }
       size = std::min(size, room.size());

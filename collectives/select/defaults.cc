@@ -9,8 +9,13 @@ namespace {
 
 constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
 constexpr int k_few_ranks = 8;
+constexpr std::uint64_t k_two_shot_bytes = 32 << 10;
 constexpr std::uint64_t k_pushed_bytes = 8 << 10;   // from here on, reading and writing each byte once decides
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
+// Of two shots of plain memory in one host, so that what is copied into shared memory is in cache until it is copied
+// out again (collectives/exec/binding.h).
+constexpr std::uint64_t k_staged_bytes = 128 << 10;
+constexpr std::uint64_t k_most_staged_pieces = 256;
 
 bool pipelines(std::string_view algorithm) {
   return algorithm == "ring" || algorithm == "tree" || algorithm == "chain" || algorithm == "hierarchical";
@@ -21,6 +26,10 @@ bool pipelines(std::string_view algorithm) {
 Selection with_default_tuning(std::string_view algorithm, const Question& question) {
   Selection selection{std::string(algorithm), 1, 1};
   const std::string_view name = algorithm.substr(0, algorithm.find(':'));
+  if (name == "two_shot" && question.transport == "shm") {
+    const std::uint64_t share = question.bytes / static_cast<std::uint64_t>(std::max(question.ranks, 1));
+    selection.pieces = static_cast<int>(std::clamp<std::uint64_t>(share / k_staged_bytes, 1, k_most_staged_pieces));
+  }
   if (!pipelines(name)) return selection;
   // A ring's block is an n-th of the data; trees and chains pass on all of it.
   const bool divided = name == "ring" || name == "hierarchical";
@@ -35,12 +44,12 @@ Selection known_selection(const Question& question) {
   if (question.collective != Collective::allreduce || question.transport != "shm" || question.ranks != 2 ||
       question.ranks_per_host != 2)
     return {};
-  // Two ranks that exchange plain memory of one host add the other's data block by block while it is in the slots, and
-  // wait for nothing. Two shots in two pieces are faster where both buffers lie in huge pages and the kernel copies
-  // between them, and slower elsewhere, which is not known here: a table may say so.
-  if (question.reached == Reached::no) return {"recursive_doubling", 1, 1};
   // Memory that all reach is read once and written once, by each rank a part of it.
   if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) return {"two_shot", 1, 1};
+  // Plain memory too, but that it is copied into shared memory and out of it. What is short all show on a board.
+  if (question.reached == Reached::no)
+    return question.bytes < k_two_shot_bytes ? Selection{"recursive_doubling", 1, 1}
+                                             : with_default_tuning("two_shot", question);
   return {};
 }
 

@@ -325,6 +325,50 @@ INSTANTIATE_TEST_SUITE_P(Shm, LargeAllreduce, testing::Values(Attach::never, Att
   return std::string(instance.param == Attach::never ? "never" : "always") + "Attached";
 });
 
+// Contributions of plain memory are staged in scratch by turns; with two lanes, in place and not, and where messages
+// are too short or too long for it.
+TEST(StagedAllreduce, IsRightHoweverManyPiecesTakeTurns) {
+  for (const int n : {2, 4}) {
+    Ranks ranks(n, "shm");
+    ASSERT_FALSE(HasFailure());
+    ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+      std::uint64_t seed = 170;
+      for (const std::uint64_t count : {9'001, 300'007, 1'200'001})
+        for (const int pieces : {1, 2, 6, 7, 19})
+          for (const int lanes : {1, 2})
+            for (const bool in_place : {false, true}) {
+              Call call;
+              call.algorithm = "two_shot";
+              call.count = count;
+              call.lanes = lanes;
+              call.pieces = pieces;
+              call.in_place = in_place;
+              GRADRAIL_ASSIGN(const auto wrong, run_checked(communicator, call, false, ++seed));
+              EXPECT_EQ(wrong, 0u) << n << " ranks, rank " << communicator.rank() << ", " << count << ", " << pieces
+                                   << " pieces, " << lanes << " lanes" << (in_place ? ", in place" : "");
+            }
+      return {};
+    });
+  }
+}
+
+TEST(StagedAllreduce, IsNotCalledZeroCopy) {
+  Ranks ranks(2, "shm");
+  ASSERT_FALSE(HasFailure());
+  ranks.expect_all([&](Communicator& communicator) -> Result<void> {
+    Call call;
+    call.count = 1 << 18;
+    const Traffic before = communicator.traffic();
+    GRADRAIL_ASSIGN(const auto wrong, run_checked(communicator, call, false, 270));
+    const Traffic after = communicator.traffic();
+    EXPECT_EQ(wrong, 0u);
+    const auto sent = [&](Path path) { return after[std::size_t(path)] - before[std::size_t(path)]; };
+    EXPECT_EQ(sent(Path::zero_copy), 0u);
+    EXPECT_EQ(sent(Path::one_copy), std::uint64_t{1} << 20);
+    return {};
+  });
+}
+
 // In one process nobody has to come: local is not among these.
 class BetweenProcesses : public testing::TestWithParam<const char*> {};
 

@@ -70,7 +70,9 @@ Result<void> loop(Shared& shared, int rank, const std::string& transport, const 
     addresses.emplace_back(other.address, other.address + other.address_bytes);
   }
   GRADRAIL_TRY(communicator->meet(addresses));
-  GRADRAIL_ASSIGN(const Memory memory, communicator->allocate(bytes));
+  // two_shot stages what is in plain memory.
+  std::vector<std::byte> plain(algorithm == "two_shot" ? bytes : 0);
+  GRADRAIL_ASSIGN(const Memory memory, plain.empty() ? communicator->allocate(bytes) : communicator->adopt(plain));
   Call call;
   call.in = call.out = {&memory, 0};
   call.in_place = true;

@@ -37,8 +37,10 @@ TEST(SelectDefaults, TwoRanksOfOneHostExchangePlainMemory) {
     question.reached = Reached::no;
     return default_selection(question);
   };
-  EXPECT_EQ(plain(256 << 10), (Selection{"recursive_doubling", 1, 1}));
-  EXPECT_EQ(plain(64 << 20), (Selection{"recursive_doubling", 1, 1}));
+  EXPECT_EQ(plain(16 << 10), (Selection{"recursive_doubling", 1, 1}));
+  EXPECT_EQ(plain(256 << 10), (Selection{"two_shot", 1, 1}));
+  EXPECT_EQ(plain(1 << 20), (Selection{"two_shot", 1, 4}));
+  EXPECT_EQ(plain(256 << 20), (Selection{"two_shot", 1, 256}));
 }
 
 }  // namespace
