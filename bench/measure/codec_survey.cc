@@ -103,9 +103,10 @@ Result<std::vector<CodedSize>> survey_codecs(Bootstrap& bootstrap, Communicator&
       for (const std::string& codec : options.codecs) selections.push_back({"auto", 0, 0, codec, where});
     GRADRAIL_ASSIGN(CodedSize size, measured(selections));
     if (!size.choices.empty()) {
-      // The choice without a codec may not be the best there is, and one block may flatter: those that seem to pay must
-      // do so again, beside everything else.
-      selections = dense_rivals(question);
+      // One block may flatter, so what seems to pay must do so again. Inside one host, where it is a matter of how well
+      // memory is used, and measuring is cheap, beside everything that data may travel by as it is.
+      const bool one_host = question.ranks == question.ranks_per_host;
+      selections = one_host ? dense_rivals(question) : std::vector<Selection>();
       selections.push_back(dense.choose(question));
       for (const CodedChoice& choice : size.choices) selections.push_back(choice.selection);
       GRADRAIL_ASSIGN(size, measured(selections));
