@@ -134,6 +134,11 @@ Result<void> TcpEndpoint::send(Slice source) {
   if (sends_posted_ - sends_done_ == k_tcp_depth)
     return fail(Code::exhausted, fmt::format("{} sends to {} are outstanding already", k_tcp_depth, who_), peer());
   const bool alone = sends_done_ == sends_posted_;
+  if (alone && source.size >= Pace::k_least_bytes) {
+    // By how much this rank was ahead or behind when the last messages ended says nothing about those that begin.
+    pace_.reset();
+    transport_.pace().reset();
+  }
   outgoing(sends_posted_) = {{source.size, sends_posted_}, source.data()};
   ++sends_posted_;
   if (alone && source.size <= k_eager_bytes && streams_[0]->may_write) send_some(*streams_[0]);
