@@ -49,6 +49,8 @@ class Ranks {
   [[nodiscard]] int size() const { return static_cast<int>(communicators_.size()); }
   [[nodiscard]] Communicator& operator[](int rank) { return *communicators_[static_cast<std::size_t>(rank)]; }
 
+  void leave(int rank) { communicators_[static_cast<std::size_t>(rank)].reset(); }
+
   // Runs `work` on a thread a rank and returns what each said.
   std::vector<Result<void>> all(const std::function<Result<void>(Communicator&)>& work) {
     std::vector<Result<void>> said(communicators_.size());
