@@ -55,7 +55,6 @@ VerbsBare::VerbsBare(Device& device, const Peer& peer, const BareOptions& option
       options_(options),
       who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
       peer_(peer.rank),
-      memory_(nullptr, Registration{&calls_}),
       ones_(static_cast<std::size_t>(options.queue_pairs)) {
   depth_ = static_cast<std::size_t>(options.depth);
   counts_.resize(ones_.size());
@@ -82,7 +81,7 @@ Result<void> VerbsBare::create() {
   incoming_ = {pages_.data() + half, options_.bytes};
   const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
   GRADRAIL_ASSIGN(ibv_mr* const memory, device_.register_memory(pages_.data(), 2 * half, access));
-  memory_.reset(memory);
+  memory_ = Registered(memory, Deregister{&calls_});
   if (options_.operation == Operation::send) {
     const auto entries = static_cast<std::size_t>(std::max(device_.attributes().max_qp_wr, 0));
     receives_ = std::max(static_cast<std::size_t>(std::max(options_.receives, 0)), 2 * depth_);

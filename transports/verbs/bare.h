@@ -47,10 +47,6 @@ class VerbsBare final : public Bare {
   static constexpr int k_number_bits = 48;
   static constexpr std::uint64_t k_receive_bit = std::uint64_t(1) << 63;
 
-  struct Registration {
-    Calls* calls;
-    void operator()(ibv_mr* memory) const { calls->dereg_mr(memory); }
-  };
   struct One {
     ibv_qp* pair = nullptr;
     std::uint32_t packet_number = 0;
@@ -76,7 +72,7 @@ class VerbsBare final : public Bare {
   int peer_;
   std::size_t receives_ = 0;  // posted on each queue pair
   Pages pages_;
-  std::unique_ptr<ibv_mr, Registration> memory_;
+  Registered memory_;
   ibv_cq* completions_ = nullptr;
   std::vector<One> ones_;
   std::vector<Fd> channels_;
