@@ -8,6 +8,7 @@
 
 #include "transports/base/clock.h"
 #include "transports/base/pages.h"
+#include "transports/staged/staged.h"
 
 namespace gradrail {
 
@@ -40,6 +41,35 @@ Result<MemoryWish> parse_memory(const std::string& text) {
   }
   return fail(Code::bad_usage,
               fmt::format("--memory is host, huge, cuda or cuda:DEVICE (a number from 0), not '{}'", text));
+}
+
+std::string to_text(const MemoryWish& wish) {
+  return wish.gpu < 0 ? std::string(to_string(wish.kind)) : fmt::format("{}:{}", to_string(wish.kind), wish.gpu);
+}
+
+Result<MemoryWish> with_gpu(MemoryWish wish, std::size_t nth, CudaDriver& driver) {
+  if (wish.kind != MemoryKind::cuda) return wish;
+  if (wish.gpu < 0) {
+    int gpus = 0;
+    const bool counted = driver.missing().empty() && driver.count(gpus) == 0 && gpus > 0;
+    wish.gpu = counted ? static_cast<int>(nth % static_cast<std::size_t>(gpus)) : 0;
+  }
+  GRADRAIL_TRY(find_gpu(driver, wish.gpu));
+  return wish;
+}
+
+Result<std::unique_ptr<Transport>> reaching(std::unique_ptr<Transport> transport, const MemoryWish& wish,
+                                            CudaDriver& driver) {
+  if (wish.kind != MemoryKind::cuda) return transport;
+  GRADRAIL_ASSIGN(const auto trial, OwnedMemory::make(wish, 1, driver));
+  std::string why;
+  {
+    const auto taken = transport->register_memory(trial.buffer());
+    if (!taken && taken.error().code != Code::unsupported) return tl::unexpected<Error>(taken.error());
+    if (!taken) why = taken.error().message.substr(0, taken.error().message.find(';'));  // without what to do
+  }
+  if (why.empty()) return transport;
+  return make_staged(std::move(transport), driver, std::move(why));
 }
 
 Result<OwnedMemory> OwnedMemory::make(const MemoryWish& wish, std::size_t bytes, CudaDriver& driver) {

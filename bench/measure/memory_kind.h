@@ -12,6 +12,7 @@
 
 #include "transports/cuda_driver.h"
 #include "transports/memory.h"
+#include "transports/transport.h"
 
 namespace gradrail {
 
@@ -24,6 +25,14 @@ struct MemoryWish {
 };
 // "host", "huge", "cuda" or "cuda:1". Errors: bad_usage.
 [[nodiscard]] Result<MemoryWish> parse_memory(const std::string& text);
+[[nodiscard]] std::string to_text(const MemoryWish& wish);
+
+// The same with a GPU named, for the `nth` rank of a host, if it is to be one's. Errors: unavailable (no driver, no
+// such GPU).
+[[nodiscard]] Result<MemoryWish> with_gpu(MemoryWish wish, std::size_t nth, CudaDriver& driver = cuda_driver());
+// The transport; or around it, where it does not move such memory by itself, one that copies (transports/staged/).
+[[nodiscard]] Result<std::unique_ptr<Transport>> reaching(std::unique_ptr<Transport> transport, const MemoryWish& wish,
+                                                          CudaDriver& driver = cuda_driver());
 
 class OwnedMemory {
  public:

@@ -16,7 +16,6 @@
 #include "bench/measure/statistics.h"
 #include "transports/base/cores.h"
 #include "transports/settings.h"
-#include "transports/staged/staged.h"
 
 namespace gradrail {
 
@@ -156,13 +155,11 @@ class P2p {
   Result<void> open() {
     const auto& members = bootstrap_.members();
     const Member& self = members[static_cast<std::size_t>(bootstrap_.rank())];
-    memory_ = options_.memory;
-    if (memory_.kind == MemoryKind::cuda) {
-      GRADRAIL_TRY(choose_gpu(self));
-    }
+    const auto before = std::count_if(members.begin(), members.begin() + bootstrap_.rank(),
+                                      [&](const Member& other) { return other.host == self.host; });
+    GRADRAIL_ASSIGN(memory_, with_gpu(options_.memory, static_cast<std::size_t>(before)));
     ByteWriter mine;
-    mine.put_string(memory_.kind == MemoryKind::cuda ? fmt::format("cuda:{}", memory_.gpu)
-                                                     : std::string(to_string(memory_.kind)));
+    mine.put_string(to_text(memory_));
     std::vector<std::string> described;
     for (const std::string& name : options_.transports) {
       Settings settings;
@@ -174,7 +171,7 @@ class P2p {
       settings.connections = options_.connections;
       GRADRAIL_ASSIGN(auto transport, make_transport(name, settings));
       GRADRAIL_TRY(check_use(*transport));
-      GRADRAIL_TRY(reach_gpu(transport));
+      GRADRAIL_ASSIGN(transport, reaching(std::move(transport), memory_));
       GRADRAIL_ASSIGN(const Address address, transport->listen());
       mine.put_block(address);
       if (const std::string text = transport->describe(); !text.empty()) described.push_back(name + ": " + text);
@@ -210,32 +207,6 @@ class P2p {
       for (const auto& operation : options_.operations) ways_.push_back({t, operation});
     ends_.resize(2 * ways_.size());
     return listener_ != nullptr ? listener_->begin(described) : Result<void>();
-  }
-
-  // The GPUs of a host go around among its ranks.
-  Result<void> choose_gpu(const Member& self) {
-    CudaDriver& driver = cuda_driver();
-    if (memory_.gpu < 0) {
-      const auto& members = bootstrap_.members();
-      const auto before = std::count_if(members.begin(), members.begin() + bootstrap_.rank(),
-                                        [&](const Member& other) { return other.host == self.host; });
-      int gpus = 0;
-      const bool counted = driver.missing().empty() && driver.count(gpus) == 0 && gpus > 0;
-      memory_.gpu = counted ? static_cast<int>(before) % gpus : 0;
-    }
-    return find_gpu(driver, memory_.gpu);
-  }
-
-  // Goes around a transport that does not move memory of GPUs by itself.
-  Result<void> reach_gpu(std::unique_ptr<Transport>& transport) {
-    if (memory_.kind != MemoryKind::cuda) return {};
-    GRADRAIL_ASSIGN(const auto trial, OwnedMemory::make(memory_, 1));
-    const auto taken = transport->register_memory(trial.buffer());
-    if (taken) return {};
-    if (taken.error().code != Code::unsupported) return tl::unexpected<Error>(taken.error());
-    const std::string& why = taken.error().message;
-    transport = make_staged(std::move(transport), cuda_driver(), why.substr(0, why.find(';')));
-    return {};
   }
 
   Result<void> check_use(const Transport& transport) const {
