@@ -313,7 +313,7 @@ Result<void> bench(MeasuringRank& rank, const BenchTexts& texts) {
   GRADRAIL_ASSIGN(SweepOptions options, parse_axes(texts.measuring.axes, bootstrap.ranks()));
   if (!texts.against.empty()) GRADRAIL_TRY(take_peers(texts.against, bootstrap, options));
   options.trace = !texts.trace.empty();
-  options.table_name = texts.table.path;
+  options.table_texts = texts.table;
   GRADRAIL_ASSIGN(options.table, share_table(bootstrap, texts.table, rank.run.machine, options.rules.timeout));
   options.cores = rank.placement.cores;
   options.cpus = rank.placement.cpus;
@@ -338,7 +338,8 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                   "cost model with measured links")
       ->group(what);
   app->add_option("--on-foreign-table", texts->table.on_foreign,
-                  "A table from other hardware: refuse, or warn and use it")
+                  "A table from other hardware, or fitted while cache lines took another time between cores: refuse "
+                  "(the latter: measure algorithms instead), or warn and use it")
       ->group(what)
       ->capture_default_str();
   app->add_option("--error-budget", texts->measuring.axes.error_budget,

@@ -165,16 +165,20 @@ class Trial {
 
   Regret result() {
     Regret regret;
-    std::vector<Loss> table, model, table_same_phase;
+    std::vector<Loss> table, model, table_same_phase, model_same_phase;
     for (auto& [bytes, verdict] : verdicts_) {
       table.push_back(verdict.table);
       model.push_back(verdict.model);
-      if (verdict.row.same_phase) table_same_phase.push_back(verdict.table);
+      if (verdict.row.same_phase) {
+        table_same_phase.push_back(verdict.table);
+        model_same_phase.push_back(verdict.model);
+      }
       regret.sizes.push_back(verdict.row);
     }
     regret.table = spread_of(table);
     regret.model = spread_of(model);
     regret.table_same_phase = spread_of(table_same_phase);
+    regret.model_same_phase = spread_of(model_same_phase);
     find_best_fixed(regret);
     return regret;
   }
@@ -234,6 +238,10 @@ Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std:
   for (int pass = 0; pass < k_passes && !left.empty(); ++pass) {
     std::vector<std::int64_t> in_another_phase;
     for (const std::int64_t bytes : left) {
+      if (rules.await_phase && !tuned.sizes.empty()) {
+        GRADRAIL_ASSIGN(const bool come, rules.await_phase(phase_near(tuned, bytes)));
+        if (!come && pass > 0) continue;
+      }
       GRADRAIL_ASSIGN(const bool same, trial.judge_at(bytes));
       if (!same) in_another_phase.push_back(bytes);
     }

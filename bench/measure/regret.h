@@ -5,7 +5,8 @@
 // and so is the best single selection: a minimum over noisy medians, judged by the same samples, would be too good to
 // be true, and everything else look worse than it is. What may be the best, what the table says and what the model says
 // are measured longer than the rest (race.h), so that the halves agree. What is best changes with the machine's phase,
-// so a size that was judged in another one than it was fitted in is judged again, up to twice. Pure, as tuning.h.
+// so before a size is judged the phase in which it was fitted is waited for, and where it was judged in another all the
+// same it is judged again, up to twice. Pure, as tuning.h.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,9 @@ struct Regret {
   std::vector<HeldOutSize> sizes;
   Spread table;
   Spread model;
-  Spread table_same_phase;  // over the sizes that were judged in the phase in which the table was fitted there
+  // Over the sizes that were judged in the phase in which the table was fitted there.
+  Spread table_same_phase;
+  Spread model_same_phase;
   Selection fixed;  // the selection, of those measured at every size, with the least regret when used for all sizes
   Spread fixed_spread;
 };

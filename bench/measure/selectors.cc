@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
 
 #include "bench/measure/codec_survey.h"
 #include "bench/measure/patience.h"
+#include "bench/measure/probe.h"
 #include "collectives/select/cost_selector.h"
 #include "transports/base/fd.h"
 
@@ -77,17 +79,49 @@ Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, c
   return std::make_shared<const DecisionTable>(std::move(table));
 }
 
-Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, const SurveyOptions& needs,
-                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
-  GRADRAIL_ASSIGN(const LinkCalibration links,
-                  calibrate(bootstrap, communicator, needs.buffers, communicator.cores(), needs.timeout));
-  GRADRAIL_ASSIGN(const GroupTimes times, survey(bootstrap, communicator, links.model, needs));
+std::shared_ptr<const DecisionTable> without_other_phases(std::shared_ptr<const DecisionTable> table,
+                                                          const TableTexts& texts, double core_to_core_ns, bool loud) {
+  if (table == nullptr || core_to_core_ns <= 0) return table;
+  DecisionTable left = *table;
+  double other_ns = 0;
+  std::erase_if(left.entries, [&](const TableEntry& entry) {
+    const double then = entry.core_to_core_ns;
+    const bool other =
+        then > 0 && (std::max(then, core_to_core_ns) > k_phase_tolerance * std::min(then, core_to_core_ns));
+    if (other) other_ns = then;
+    return other;
+  });
+  if (other_ns == 0) return table;
+  const bool use = texts.on_foreign == "warn";
+  if (loud)
+    std::fprintf(
+        stderr,
+        "gradrail: warning: the table '%s' was fitted while a cache line went from core to core in %.0f ns, "
+        "and now it takes %.0f ns; %s\n",
+        texts.path.c_str(), other_ns, core_to_core_ns,
+        use ? "its choices may be wrong now" : "auto measures algorithms instead, unless told --on-foreign-table warn");
+  if (use) return table;
+  if (left.entries.empty()) return nullptr;
+  return std::make_shared<const DecisionTable>(std::move(left));
+}
+
+Result<std::shared_ptr<const Selector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
+                                                   const SurveyOptions& needs, const CostModel& links) {
+  GRADRAIL_ASSIGN(const GroupTimes times, survey(bootstrap, communicator, links, needs));
   const char* const source = times.observations.empty() ? "measured links" : "measured links and algorithms";
-  const auto model = std::make_shared<CostSelector>(links.model, source, times);
+  const auto model = std::make_shared<CostSelector>(links, source, times);
   for (const Collective collective : needs.coded_collectives) {
     GRADRAIL_ASSIGN(auto codecs, survey_codecs(bootstrap, communicator, collective, *model, needs));
     model->know_codecs(collective, std::move(codecs));
   }
+  return model;
+}
+
+Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, const SurveyOptions& needs,
+                                 const std::shared_ptr<const DecisionTable>& table, const std::string& name) {
+  GRADRAIL_ASSIGN(const LinkCalibration links,
+                  calibrate(bootstrap, communicator, needs.buffers, communicator.cores(), needs.timeout));
+  GRADRAIL_ASSIGN(const auto model, make_model(bootstrap, communicator, needs, links.model));
   if (table == nullptr) return Selectors{model, links};
   return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};
 }

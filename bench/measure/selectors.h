@@ -17,7 +17,7 @@ namespace gradrail {
 // As typed.
 struct TableTexts {
   std::string path;                   // empty: no table
-  std::string on_foreign = "refuse";  // or "warn"
+  std::string on_foreign = "refuse";  // or "warn": a table from other hardware or another phase is used all the same
 };
 
 // Reads and checks the table file, to be used on the machine `here`; nothing to do without one. Warnings go to standard
@@ -28,6 +28,13 @@ struct TableTexts {
 // Rank 0 opens it, and all ranks get what it read. Collective. Null without a table.
 [[nodiscard]] Result<std::shared_ptr<const DecisionTable>> share_table(Bootstrap& bootstrap, const TableTexts& texts,
                                                                        const Machine& here, Seconds timeout);
+
+// What is left of the table where cache lines take `core_to_core_ns` now: not the entries that were fitted while they
+// took another time (k_phase_tolerance), as what was best then may be far from it now. Null if that is nothing. 0: not
+// known, and all is left. Says so on standard error if `loud`.
+[[nodiscard]] std::shared_ptr<const DecisionTable> without_other_phases(std::shared_ptr<const DecisionTable> table,
+                                                                        const TableTexts& texts, double core_to_core_ns,
+                                                                        bool loud);
 
 // Stands in a communicator's options for a selector that can only be made once the communicator is there. One thread.
 class LateSelector : public Selector {
@@ -44,13 +51,18 @@ class LateSelector : public Selector {
   std::shared_ptr<const Selector> selector_;
 };
 
+// Collective: measures algorithms on the communicator as far as `needs` says, and makes the model of its links, which
+// interpolates between what was measured, the same on all ranks. Errors: those of survey().
+[[nodiscard]] Result<std::shared_ptr<const Selector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
+                                                                 const SurveyOptions& needs, const CostModel& links);
+
 struct Selectors {
   std::shared_ptr<const Selector> selector;  // the table with the model behind it, or the model alone
   LinkCalibration links;
 };
 
-// Collective: measures the communicator's links and, as far as `needs` says, algorithms, and makes the same selector on
-// all ranks. `table` may be null; `name` is its file's. Errors: those of calibrate() and survey().
+// Collective: measures the communicator's links too, and puts the table before the model. `table` may be null; `name`
+// is its file's. Errors: those of calibrate() and survey().
 [[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator,
                                                const SurveyOptions& needs,
                                                const std::shared_ptr<const DecisionTable>& table,

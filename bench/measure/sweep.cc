@@ -12,7 +12,6 @@
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
-#include "bench/measure/selectors.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -34,6 +33,7 @@ class Sweep {
     GRADRAIL_TRY(room_for_buffers());
     if (listener_ != nullptr) GRADRAIL_TRY(listener_->begin());
     GRADRAIL_TRY(look_at_machine());
+    table_ = without_other_phases(options_.table, options_.table_texts, phase_.core_to_core_ns, bootstrap_.rank() == 0);
     for (const Topology& topology : options_.topologies)
       for (const TransportPair& pair : options_.transports) GRADRAIL_TRY(sweep_group(topology, pair));
     return {};
@@ -104,7 +104,7 @@ class Sweep {
     for (const SweepCase& c : cases) largest = std::max(largest, c.bytes);
     GRADRAIL_ASSIGN(const SurveyOptions needs, needs_of(cases));
     GRADRAIL_ASSIGN(const Selectors selectors,
-                    make_selectors(bootstrap_, *group, needs, options_.table, options_.table_name));
+                    make_selectors(bootstrap_, *group, needs, table_, options_.table_texts.path));
     selector->set(selectors.selector);
     links_ = selectors.links;
     if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
@@ -134,7 +134,7 @@ class Sweep {
     return {};
   }
 
-  // What has to be known of algorithms: nothing, unless auto is to choose and no table says what.
+  // What has to be known of algorithms: nothing, unless auto is to choose and no table, or not all of it, says what.
   Result<SurveyOptions> needs_of(const std::vector<SweepCase>& cases) const {
     SurveyOptions needs;
     needs.buffers = options_.buffers;
@@ -142,11 +142,11 @@ class Sweep {
     needs.timeout = options_.rules.timeout;
     const auto& wanted = options_.algorithms;
     const bool codecs = std::find(options_.codecs.begin(), options_.codecs.end(), "auto") != options_.codecs.end();
-    if (options_.table == nullptr && (codecs || std::find(wanted.begin(), wanted.end(), "auto") != wanted.end()))
+    const bool tabled = table_ != nullptr && table_->entries.size() == options_.table->entries.size();
+    if (!tabled && (codecs || std::find(wanted.begin(), wanted.end(), "auto") != wanted.end()))
       needs.collectives = options_.collectives;
     const auto knows_codecs = [](const TableEntry& entry) { return !entry.codecs.empty(); };
-    if (codecs && (options_.table == nullptr ||
-                   std::none_of(options_.table->entries.begin(), options_.table->entries.end(), knows_codecs))) {
+    if (codecs && (!tabled || std::none_of(table_->entries.begin(), table_->entries.end(), knows_codecs))) {
       GRADRAIL_ASSIGN(needs.codecs, codecs_within(options_.codecs, options_.error_budget));
       needs.coded_collectives = options_.collectives;
       needs.codec_where = options_.codec_where;
@@ -354,7 +354,8 @@ class Sweep {
   std::optional<BareSockets> bare_;
   Phase phase_;
   PhaseNames names_;
-  LinkCalibration links_;  // of the group at hand
+  std::shared_ptr<const DecisionTable> table_;  // as far as it is of the phase in which the sweep began
+  LinkCalibration links_;                       // of the group at hand
   double done_weight_ = 0;
   double total_weight_ = 0;
   std::uint64_t seed_ = 0;

@@ -12,6 +12,7 @@
 #include "bench/measure/buffers.h"
 #include "bench/measure/link.h"
 #include "bench/measure/placement.h"
+#include "bench/measure/selectors.h"
 #include "collectives/exec/communicator.h"
 #include "collectives/select/table.h"
 #include "results/record.h"
@@ -57,7 +58,7 @@ struct SweepOptions {
   std::string runner_folder;         // where their programs lie
   MeasureRules rules;
   std::shared_ptr<const DecisionTable> table;  // for auto; null: the cost model, as everywhere the table says nothing
-  std::string table_name;
+  TableTexts table_texts;
 };
 
 // Told of results as they come. An error ends the sweep.

@@ -27,6 +27,8 @@ struct TuneRules {
   // Of the machine during the block measured last, by name (see Phase); what was fitted in one phase may be wrong in
   // another. May be empty.
   std::function<std::string()> phase;
+  // Waits for the machine to come into a phase; whether it has. May be empty: nobody waits.
+  std::function<Result<bool>(const std::string& wanted)> await_phase;
   // Told what is about to be measured, or why something no longer is. May be empty.
   std::function<void(const std::string&)> say;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <thread>
 
 #include "bench/measure/codec_choice.h"
 #include "bench/measure/gradient.h"
@@ -21,12 +22,15 @@ namespace gradrail {
 namespace {
 
 constexpr int k_block_tries = 3;
-constexpr double k_share_for_held_out = 0.3;  // of a case's time
-constexpr double k_share_for_codecs = 0.2;    // of the whole budget, beyond it
+constexpr double k_share_for_held_out = 0.35;     // of a case's time, with what the model needs
+constexpr double k_share_for_waiting = 0.25;      // beyond it, for the machine to come back into the phase of fitting
+constexpr Seconds k_between_looks{0.2};           // while waiting
+constexpr double k_share_for_codecs = 0.2;        // of the whole budget, beyond it
+constexpr const char* k_unsettled = "unsettled";  // the phase of a block in which it changed
 constexpr Seconds k_least_time_per_point{0.01};
 constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
 
-enum class Order : std::uint8_t { measure, end };
+enum class Order : std::uint8_t { measure, survey, end };
 
 // What rank 0 wants measured.
 struct Command {
@@ -57,7 +61,7 @@ Bytes pack(const Command& command) {
 Result<Command> unpack(const Bytes& bytes) {
   ByteReader reader(bytes);
   Command command;
-  command.order = reader.get<std::uint8_t>() == 0 ? Order::measure : Order::end;
+  command.order = static_cast<Order>(std::min<std::uint8_t>(reader.get<std::uint8_t>(), 2));
   command.count = reader.get<std::int64_t>();
   command.time_per_point = reader.get<double>();
   command.seed = reader.get<std::uint64_t>();
@@ -109,17 +113,10 @@ class TuningJob {
         GRADRAIL_TRY(bootstrap_.barrier(
             soon(static_cast<double>(Buffers::bytes_needed(largest, axes_.cache)) * group->ranks_here())));
         const auto links_begin = Clock::now();
-        SurveyOptions needs;
-        needs.collectives = axes_.collectives;
-        needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
-        needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
-        needs.in_place = axes_.in_place;
-        needs.buffers = axes_.buffers;
-        needs.timeout = axes_.rules.timeout;
-        GRADRAIL_ASSIGN(const Selectors selectors, make_selectors(bootstrap_, *group, needs, nullptr, ""));
+        GRADRAIL_ASSIGN(links_, calibrate(bootstrap_, *group, axes_.buffers, group->cores(), axes_.rules.timeout));
         links_seconds_ = Seconds(Clock::now() - links_begin).count();
         for (const Collective collective : axes_.collectives) {
-          GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, selectors, collective)
+          GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, collective)
                                               : follow(*group, buffers, collective));
           ++done_cases_;
         }
@@ -160,24 +157,38 @@ class TuningJob {
     return measure_block(bootstrap_, group, buffers, calls, rules);
   }
 
+  // Collective. Right before the model is judged, as it would be asked.
+  Result<std::shared_ptr<const Selector>> survey_algorithms(Communicator& group, Collective collective) {
+    SurveyOptions needs;
+    needs.collectives = {collective};
+    needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
+    needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
+    needs.in_place = axes_.in_place;
+    needs.buffers = axes_.buffers;
+    needs.timeout = axes_.rules.timeout;
+    return make_model(bootstrap_, group, needs, links_.model);
+  }
+
   Result<void> follow(Communicator& group, Buffers& buffers, Collective collective) {
     while (true) {
       GRADRAIL_ASSIGN(const Bytes bytes, hear(bootstrap_, axes_.rules.timeout));
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
-      GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
+      if (command.order == Order::survey)
+        GRADRAIL_TRY(survey_algorithms(group, collective));
+      else
+        GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
   }
 
-  Result<void> lead(Communicator& group, Buffers& buffers, const Selectors& selectors, Collective collective) {
+  Result<void> lead(Communicator& group, Buffers& buffers, Collective collective) {
     Call placed = call_of(collective, 1, {});  // the choice goes by the memory, too
     buffers.place(placed, group.rank(), group.ranks());
     const Question question = group.question_of(placed);
     const auto unit =
         static_cast<std::int64_t>(size_of(axes_.types.front())) * (is_blocked(collective) ? group.ranks() : 1);
     const auto grid = whole_multiples(axes_.sizes, unit);
-    links_ = selectors.links.model;
-    GRADRAIL_TRY(listener_->begin_case(question, selectors.links));
+    GRADRAIL_TRY(listener_->begin_case(question, links_));
 
     // What is left of the budget is shared by the cases that are left.
     const double left = std::max(1.0, options_.budget.count() - spent());
@@ -199,14 +210,21 @@ class TuningJob {
     TuneRules rules;
     rules.say = [&](const std::string& text) { listener_->note(text); };
     rules.phase = [&] { return last_phase_; };
+    double left_for_waiting = share * k_share_for_waiting;
+    rules.await_phase = [&](const std::string& wanted) { return await_phase(wanted, left_for_waiting); };
     rules.out_of_time = [&] { return spent() - begin > share * (1 - k_share_for_held_out); };
 
     TunedCase done;
-    done.links = selectors.links;
+    done.links = links_;
     done.links_seconds = links_seconds_;
     done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
     GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
     done.entry.ranges = done.tuned.ranges;
+    if (phase_) done.entry.core_to_core_ns = phase_->core_to_core_ns;
+    Command model_wanted;
+    model_wanted.order = Order::survey;
+    GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
+    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, collective));
     what = TuneListener::For::judging;
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
     // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
@@ -215,9 +233,8 @@ class TuningJob {
                            std::max(per_point, axes_.rules.time_per_point.count()));
     DecisionTable table;
     if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
-    const TableSelector by_table(table, "tuned", selectors.selector);
-    GRADRAIL_ASSIGN(done.regret,
-                    measure_regret(question, done.tuned, judged_on, by_table, *selectors.selector, measure, rules));
+    const TableSelector by_table(table, "tuned", by_model);
+    GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, judged_on, by_table, *by_model, measure, rules));
     if (axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}))) {
       GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table));
     }
@@ -273,13 +290,24 @@ class TuningJob {
   }
 
   // Rank 0, while the others wait asleep for its next command.
-  Result<void> look_at_machine() {
+  Result<void> look_at_machine(Seconds after = Seconds(0)) {
     Result<void> made;
     GRADRAIL_TRY(work_while_heard(bootstrap_, axes_.rules.timeout, [&] {
+      std::this_thread::sleep_for(after);
       if (!probe_) made = make_probe();
       if (probe_) phase_ = probe_->phase();
     }));
     return made;
+  }
+  // Whether the machine has come into the phase. Waiting for it takes from what is left for that.
+  Result<bool> await_phase(const std::string& wanted, double& left) {
+    while (last_phase_ != wanted && wanted != k_unsettled && left > 0) {
+      const double before = spent();
+      GRADRAIL_TRY(look_at_machine(k_between_looks));
+      last_phase_ = names_.name(*phase_);
+      left -= spent() - before;
+    }
+    return last_phase_ == wanted;
   }
   Result<void> make_probe() {
     ProbeOptions probe;
@@ -313,19 +341,16 @@ class TuningJob {
       const Phase before = *phase_;
       GRADRAIL_TRY(look_at_machine());
       const bool settled = same_phase(before, *phase_);
-      phase = settled ? names_.name(*phase_) : "unsettled";
+      phase = settled ? names_.name(*phase_) : k_unsettled;
       if (settled) break;
     }
     last_phase_ = phase;
-    const Setting setting{question.transport,
-                          to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
-                          question.ranks,
-                          question.ranks_per_host,
-                          axes_.buffers,
-                          axes_.cache,
-                          axes_.rules.check,
-                          axes_.bind,
-                          links_};
+    const Setting setting{
+        question.transport, to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
+        question.ranks,     question.ranks_per_host,
+        axes_.buffers,      axes_.cache,
+        axes_.rules.check,  axes_.bind,
+        links_.model};
     GRADRAIL_TRY(listener_->block({setting, bytes, what, phase, command.selections, calls, outcomes}));
     return outcomes;
   }
@@ -353,7 +378,7 @@ class TuningJob {
   std::optional<Phase> phase_;
   PhaseNames names_;
   std::string last_phase_;
-  CostModel links_;  // of the case at hand
+  LinkCalibration links_;  // of the group at hand
   Clock::time_point begin_;
   std::size_t cases_ = 0;
   std::size_t done_cases_ = 0;

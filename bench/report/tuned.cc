@@ -86,13 +86,16 @@ std::string regret_text(const Regret& regret) {
                         row.model == row.best ? "=" : format_selection(row.model), percent(row.model_regret),
                         percent(row.fixed_regret)) +
             (row.same_phase ? "\n" : "  another phase\n");
-  text += fmt::format("# auto by this table loses {}\n", spread_text(regret.table));
   const auto same =
       std::count_if(regret.sizes.begin(), regret.sizes.end(), [](const HeldOutSize& row) { return row.same_phase; });
-  if (same > 0 && same < static_cast<std::ptrdiff_t>(regret.sizes.size()))
-    text += fmt::format("#   at the {} of {} sizes judged in the machine's phase in which it was fitted: {}\n", same,
-                        regret.sizes.size(), spread_text(regret.table_same_phase));
-  text += fmt::format("# auto by cost model loses {}\n", spread_text(regret.model));
+  const auto add = [&](std::string_view who, const Spread& all, const Spread& in_phase) {
+    text += fmt::format("# auto by {} loses {}\n", who, spread_text(all));
+    if (same > 0 && same < static_cast<std::ptrdiff_t>(regret.sizes.size()))
+      text += fmt::format("#   at the {} of {} sizes judged in the machine's phase of fitting: {}\n", same,
+                          regret.sizes.size(), spread_text(in_phase));
+  };
+  add("this table", regret.table, regret.table_same_phase);
+  add("cost model", regret.model, regret.model_same_phase);
   if (!regret.fixed.algorithm.empty())
     text += fmt::format("# {} for every size, the best single choice, loses {}\n", format_selection(regret.fixed),
                         spread_text(regret.fixed_spread));

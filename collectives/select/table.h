@@ -41,6 +41,7 @@ struct TableEntry {
   int ranks_per_host = 1;
   std::vector<TableRange> ranges;
   std::vector<CodedSize> codecs{};  // for calls that bear an error; empty: not measured
+  double core_to_core_ns = 0;       // a cache line took, when it was fitted; 0: not known
 };
 
 // Where and how a table came to be.

@@ -150,6 +150,7 @@ Result<TableEntry> read_entry(const Json& json, std::string where) {
   entry.transport = in.text("transport");
   entry.ranks = static_cast<int>(in.whole("ranks", 1, 1 << 20));
   entry.ranks_per_host = static_cast<int>(in.whole("ranks_per_host", 1, 1 << 20));
+  entry.core_to_core_ns = in.real("core_to_core_ns", 0, 1e18, 0);
   const Json* ranges = in.list("ranges", k_most_ranges);
   GRADRAIL_TRY(in.done());
   for (std::size_t i = 0; i < ranges->size(); ++i) {
@@ -259,6 +260,7 @@ std::string format_table(const DecisionTable& table) {
                 {"transport", entry.transport},
                 {"ranks", entry.ranks},
                 {"ranks_per_host", entry.ranks_per_host},
+                {"core_to_core_ns", rounded(entry.core_to_core_ns)},
                 {"ranges", std::move(ranges)}};
     for (const CodedSize& size : entry.codecs) one["codecs"].push_back(json_of(size));
     json["entries"].push_back(std::move(one));

@@ -15,6 +15,9 @@ using ::testing::Not;
 
 class Tune : public testing::Test {
  protected:
+  // The machine's phase may change between tuning and measuring, and the table is not used then.
+  const Words k_in_any_phase{"--on-foreign-table", "warn"};
+
   [[nodiscard]] std::string table() const { return folder_ / "table.json"; }
 
   void tune() const {
@@ -45,7 +48,7 @@ TEST_F(Tune, ItsTableAnswersAuto) {
   const auto made = json::parse(text_of(table()));
   EXPECT_EQ(made.at("schema"), 2);
   const std::string records = folder_ / "out.jsonl";
-  const auto run = bench_auto({"--json", records});
+  const auto run = bench_auto(k_in_any_phase + Words{"--json", records});
   ASSERT_EQ(run.code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr(table()));
   const auto points = of_kind(records_of(records), "point");
@@ -69,13 +72,30 @@ TEST_F(Tune, ATableFromOtherHardwareIsRefusedOrUsedWithAWarning) {
   EXPECT_THAT(warned.out + warned.err, HasSubstr("Difference Engine"));
 }
 
+TEST_F(Tune, ATableOfAnotherPhaseIsLeftForATrialOrUsedWithAWarning) {
+  tune();
+  auto made = json::parse(text_of(table()));
+  if (made.at("entries").at(0).at("core_to_core_ns") == 0) GTEST_SKIP() << "this machine has one core only";
+  made.at("entries").at(0).at("core_to_core_ns") = 1e6;
+  std::ofstream(table()) << made;
+  const auto left = bench_auto();
+  EXPECT_EQ(left.code, 0) << left.err;
+  EXPECT_THAT(left.err, HasSubstr("from core to core in 1000000 ns"));
+  EXPECT_THAT(left.err, HasSubstr("--on-foreign-table warn"));
+  EXPECT_THAT(left.out, HasSubstr("auto is answered by cost model (measured links and algorithms)"));
+  const auto used = bench_auto(k_in_any_phase);
+  EXPECT_EQ(used.code, 0) << used.err;
+  EXPECT_THAT(used.err, HasSubstr("its choices may be wrong"));
+  EXPECT_THAT(used.out, HasSubstr("auto is answered by table " + table()));
+}
+
 // The codec of the last row of `gradrail bench --error-budget` with the table, which is what auto chose.
 class ErrorBudget : public Tune {
  protected:
   [[nodiscard]] json chosen_within(const std::string& budget) const {
     const std::string records = folder_ / "out.jsonl";
     const auto run = gradrail(words("bench -n 2 --transport shm -a auto -b 64K -e 64K --iters 8 --error-budget") +
-                              Words{budget, "--table", table(), "--json", records});
+                              Words{budget, "--table", table(), "--json", records} + k_in_any_phase);
     EXPECT_EQ(run.code, 0) << run.err << run.out;
     const auto points = of_kind(records_of(records), "point");
     EXPECT_THAT(points, testing::SizeIs(2)) << "none, and what auto chose";

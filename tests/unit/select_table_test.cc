@@ -33,6 +33,7 @@ DecisionTable example() {
   flat.ranges.push_back(range(200'000, 1 << 26, {"ring", 2, 8}, 0.75));
   TableEntry hosts{Collective::allreduce, "shm+tcp", 4, 2, {}};
   hosts.ranges.push_back(range(8, 1 << 26, {"hierarchical:ring+tree", 1, 1}, 0));
+  hosts.core_to_core_ns = 76.25;
   hosts.codecs.push_back({64 << 10, 800, {}});
   hosts.codecs.push_back({16 << 20,
                           145'000,
@@ -64,6 +65,7 @@ TEST(DecisionTable, TextRoundTrip) {
   ASSERT_TRUE(table) << table.error().message;
   EXPECT_EQ(format_table(*table), text);
   EXPECT_EQ(table->entries[0].ranges[2].selection, (Selection{"ring", 2, 8}));
+  EXPECT_DOUBLE_EQ(table->entries[1].core_to_core_ns, 76.25);
   EXPECT_EQ(table->origin.cpu_model, "Some CPU");
   EXPECT_DOUBLE_EQ(table->entries[0].ranges[2].confidence, 0.75);
 }

@@ -317,6 +317,40 @@ TEST(Regret, SizesJudgedInAnotherPhaseAreJudgedAgain) {
   EXPECT_LT(regret->table.worst, 1.05);
 }
 
+TEST(Regret, ThePhaseOfFittingIsWaitedFor) {
+  Machine machine;
+  machine.lines["recursive_doubling"] = {1, 1e-3};
+  machine.lines["two_shot"] = {10, 1e-4};
+  TuneRules rules;
+  std::string phase = "near";
+  rules.phase = [&] { return phase; };
+  const auto sizes = grid(8, 1 << 25);
+  const Tuned tuned = tune(machine, sizes, rules);
+  DecisionTable table;
+  table.entries.push_back({Collective::allreduce, "shm", 4, 4, tuned.ranges});
+  const TableSelector selector(table, "t", nullptr);
+  const auto held_out = held_out_sizes(sizes, 4, tuned);
+  std::size_t blocks = 0;
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    ++blocks;
+    return machine.measure()(bytes, selections, effort);
+  };
+  const auto judged = [&](bool comes) {
+    phase = "far";
+    blocks = 0;
+    rules.await_phase = [&, comes](const std::string& wanted) {
+      EXPECT_EQ(wanted, "near");
+      if (comes) phase = wanted;
+      return Result<bool>(comes);
+    };
+    return measure_regret(k_question, tuned, held_out, selector, selector, measure, rules).value();
+  };
+  for (const HeldOutSize& row : judged(true).sizes) EXPECT_TRUE(row.same_phase) << row.bytes;
+  const std::size_t once = blocks;
+  for (const HeldOutSize& row : judged(false).sizes) EXPECT_FALSE(row.same_phase) << row.bytes;
+  EXPECT_EQ(blocks, once) << "judged again though the phase had not come";
+}
+
 TEST(Regret, NoiseAloneIsNotRegret) {
   Machine machine;
   machine.noise = 0.3;
