@@ -10,6 +10,7 @@
 #include "bench/measure/patience.h"
 #include "bench/measure/payload.h"
 #include "bench/measure/statistics.h"
+#include "transports/base/cores.h"
 
 namespace gradrail {
 
@@ -71,6 +72,7 @@ class Block {
   }
 
   Result<std::vector<Outcome>> run() {
+    if (rules_.deal_out_ranks && communicator_.crowded()) deal_out_ranks();
     // What a codec remembers of other data would show as its error.
     communicator_.forget_encodings();
     for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
@@ -84,6 +86,14 @@ class Block {
 
  private:
   [[nodiscard]] Deadline soon() const { return Deadline::after(rules_.timeout); }
+  // All ranks of a host shuffle alike.
+  void deal_out_ranks() const {
+    const auto cores = usable_cores();
+    std::vector<std::size_t> places(static_cast<std::size_t>(communicator_.ranks_here()));
+    std::iota(places.begin(), places.end(), std::size_t{0});
+    std::shuffle(places.begin(), places.end(), std::mt19937_64(rules_.seed));
+    move_to_core(cores[places[static_cast<std::size_t>(communicator_.rank()) % places.size()] % cores.size()]);
+  }
   [[nodiscard]] Result<void> once(std::size_t index) {
     Call call = cases_[index].call;
     cases_[index].buffers->place(call, communicator_.rank(), communicator_.ranks());

@@ -47,7 +47,7 @@ std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool sever
   for (std::size_t i = 0; i < ladder.size(); ++i) {
     const bool below = i + 1 < ladder.size() && ladder[i + 1] <= options.smallest;
     const bool above = i > 0 && ladder[i - 1] >= options.largest;
-    if (!below && !above) sizes.push_back(ladder[i]);
+    if (!below && !above) sizes.push_back(std::min(ladder[i], options.largest));
   }
   return sizes;
 }
@@ -84,7 +84,11 @@ class Survey {
     GroupTimes times{group_.ranks(), group_.ranks_per_host(), {}, options_.in_place};
     const auto sizes = sizes_around(options_, group_.hosts() > 1);
     if (group_.ranks() < 2 || options_.collectives.empty() || sizes.empty()) return times;
-    GRADRAIL_ASSIGN(Buffers buffers, Buffers::make(group_, largest_of(sizes), options_.buffers, Cache::hot));
+    std::optional<Buffers> own;
+    if (options_.memory == nullptr) {
+      GRADRAIL_ASSIGN(own, Buffers::make(group_, largest_of(sizes), options_.buffers, Cache::hot));
+    }
+    Buffers& buffers = own ? *own : *options_.memory;
     for (const Collective collective : options_.collectives) {
       last_.clear();
       std::vector<SizeTimes> measured;
@@ -252,6 +256,7 @@ class Survey {
     rules.check = false;
     rules.timeout = options_.timeout;
     rules.seed = ++blocks_;
+    rules.deal_out_ranks = true;
     GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap_, group_, buffers, calls, rules));
     Times times;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {

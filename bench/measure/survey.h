@@ -20,6 +20,8 @@ struct SurveyOptions {
   std::uint64_t largest = 0;
   bool in_place = false;
   BufferKind buffers = BufferKind::plain;
+  // To measure on, of at least `largest` bytes and 8 a rank; null: hot buffers of its own.
+  Buffers* memory = nullptr;
   // Codecs to measure beside none (codec_survey.h), of these collectives.
   std::vector<std::string> codecs;
   std::vector<Collective> coded_collectives;

@@ -102,12 +102,6 @@ class Sweep {
     const auto cases = cases_of(options_, group->ranks());
     std::int64_t largest = 0;
     for (const SweepCase& c : cases) largest = std::max(largest, c.bytes);
-    GRADRAIL_ASSIGN(const SurveyOptions needs, needs_of(cases));
-    GRADRAIL_ASSIGN(const Selectors selectors,
-                    make_selectors(bootstrap_, *group, needs, table_, options_.table_texts.path));
-    selector->set(selectors.selector);
-    links_ = selectors.links;
-    if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     GRADRAIL_ASSIGN(Buffers buffers,
                     Buffers::make(*group, static_cast<std::uint64_t>(largest), options_.buffers, options_.cache));
     std::optional<Buffers> registered;
@@ -120,6 +114,14 @@ class Sweep {
         static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
     GRADRAIL_TRY(
         bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout, touched * group->ranks_here()))));
+    GRADRAIL_ASSIGN(SurveyOptions needs, needs_of(cases));
+    if (options_.cache == Cache::hot && needs.largest >= sizeof(double) * static_cast<std::uint64_t>(group->ranks()))
+      needs.memory = &buffers;
+    GRADRAIL_ASSIGN(const Selectors selectors,
+                    make_selectors(bootstrap_, *group, needs, table_, options_.table_texts.path));
+    selector->set(selectors.selector);
+    links_ = selectors.links;
+    if (listener_ != nullptr) listener_->group(*group, links_, *selectors.selector);
     pairing_ = BareSockets::pairing_of(*group);
     bare_.reset();
     if (pairing_) {

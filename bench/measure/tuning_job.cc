@@ -154,17 +154,20 @@ class TuningJob {
     MeasureRules rules = axes_.rules;
     rules.time_per_point = Seconds(command.time_per_point);
     rules.seed = command.seed;
+    rules.deal_out_ranks = true;
     return measure_block(bootstrap_, group, buffers, calls, rules);
   }
 
   // Collective. Right before the model is judged, as it would be asked.
-  Result<std::shared_ptr<const Selector>> survey_algorithms(Communicator& group, Collective collective) {
+  Result<std::shared_ptr<const Selector>> survey_algorithms(Communicator& group, Buffers& buffers,
+                                                            Collective collective) {
     SurveyOptions needs;
     needs.collectives = {collective};
     needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
     needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
     needs.in_place = axes_.in_place;
     needs.buffers = axes_.buffers;
+    if (axes_.cache == Cache::hot) needs.memory = &buffers;
     needs.timeout = axes_.rules.timeout;
     return make_model(bootstrap_, group, needs, links_.model);
   }
@@ -175,7 +178,7 @@ class TuningJob {
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
       if (command.order == Order::survey)
-        GRADRAIL_TRY(survey_algorithms(group, collective));
+        GRADRAIL_TRY(survey_algorithms(group, buffers, collective));
       else
         GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
@@ -224,7 +227,7 @@ class TuningJob {
     Command model_wanted;
     model_wanted.order = Order::survey;
     GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
-    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, collective));
+    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, buffers, collective));
     what = TuneListener::For::judging;
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
     // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.

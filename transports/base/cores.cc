@@ -38,6 +38,17 @@ Result<void> bind_to_core(int core) {
   return {};
 }
 
+void move_to_core(int core) {
+  const auto cores = usable_cores();
+  const auto bytes = CPU_ALLOC_SIZE(static_cast<std::size_t>(cores.back()) + 1);
+  cpu_set_t* const all = CPU_ALLOC(static_cast<std::size_t>(cores.back()) + 1);
+  if (all == nullptr) return;
+  CPU_ZERO_S(bytes, all);
+  for (const int one : cores) CPU_SET_S(static_cast<std::size_t>(one), bytes, all);
+  if (bind_to_core(core)) (void)::sched_setaffinity(0, bytes, all);
+  CPU_FREE(all);
+}
+
 std::uint64_t last_cache_bytes() {
   // Not sysconf(): it counts all caches of the processor, of which a virtual machine may have but one.
   std::uint64_t last = 0;
