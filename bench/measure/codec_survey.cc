@@ -5,6 +5,7 @@
 #include "bench/measure/codec_choice.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
+#include "bench/measure/selection_bytes.h"
 
 namespace gradrail {
 
@@ -33,11 +34,7 @@ Bytes pack(const CodedSize& size) {
   writer.put(size.dense_us);
   writer.put(static_cast<std::uint32_t>(size.choices.size()));
   for (const auto& [selection, time_us, error] : size.choices) {
-    writer.put_string(selection.algorithm);
-    writer.put(selection.lanes);
-    writer.put(selection.pieces);
-    writer.put_string(selection.codec);
-    writer.put(static_cast<std::uint8_t>(selection.where));
+    put(writer, selection);
     writer.put(time_us);
     writer.put(error);
   }
@@ -52,11 +49,7 @@ Result<CodedSize> unpack(const Bytes& bytes) {
   const auto count = reader.get<std::uint32_t>();
   for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
     CodedChoice choice;
-    choice.selection.algorithm = reader.get_string();
-    choice.selection.lanes = reader.get<int>();
-    choice.selection.pieces = reader.get<int>();
-    choice.selection.codec = reader.get_string();
-    choice.selection.where = reader.get<std::uint8_t>() == 0 ? CodecWhere::everywhere : CodecWhere::between_hosts;
+    choice.selection = get_selection(reader);
     choice.time_us = reader.get<double>();
     choice.error = reader.get<double>();
     size.choices.push_back(std::move(choice));

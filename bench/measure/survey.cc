@@ -10,6 +10,7 @@
 
 #include "bench/measure/block.h"
 #include "bench/measure/patience.h"
+#include "bench/measure/selection_bytes.h"
 #include "bench/measure/statistics.h"
 #include "collectives/select/candidates.h"
 
@@ -54,23 +55,13 @@ std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool sever
 
 Bytes pack(const std::vector<Selection>& selections) {
   ByteWriter writer;
-  writer.put(static_cast<std::uint32_t>(selections.size()));
-  for (const Selection& selection : selections) {
-    writer.put_string(selection.algorithm);
-    writer.put(selection.lanes);
-    writer.put(selection.pieces);
-  }
+  put(writer, selections);
   return std::move(writer).take();
 }
 
 Result<std::vector<Selection>> unpack_selections(const Bytes& bytes) {
   ByteReader reader(bytes);
-  std::vector<Selection> selections(std::min<std::uint32_t>(reader.get<std::uint32_t>(), k_most_at_a_size));
-  for (Selection& selection : selections) {
-    selection.algorithm = reader.get_string();
-    selection.lanes = reader.get<int>();
-    selection.pieces = reader.get<int>();
-  }
+  auto selections = get_selections(reader);
   if (!reader.ok()) return fail(Code::malformed, "rank 0's list of what to measure is damaged", 0);
   return selections;
 }
@@ -283,9 +274,7 @@ class Survey {
     writer.put(static_cast<std::uint32_t>(observations.size()));
     for (const Observation& one : observations) {
       writer.put(static_cast<std::uint8_t>(one.collective));
-      writer.put_string(one.selection.algorithm);
-      writer.put(one.selection.lanes);
-      writer.put(one.selection.pieces);
+      put(writer, one.selection);
       writer.put(one.bytes);
       writer.put(one.seconds);
     }
@@ -298,9 +287,7 @@ class Survey {
     for (std::uint32_t i = 0; i < count && reader.ok(); ++i) {
       Observation one;
       one.collective = static_cast<Collective>(reader.get<std::uint8_t>());
-      one.selection.algorithm = reader.get_string();
-      one.selection.lanes = reader.get<int>();
-      one.selection.pieces = reader.get<int>();
+      one.selection = get_selection(reader);
       one.bytes = reader.get<std::uint64_t>();
       one.seconds = reader.get<double>();
       observations.push_back(std::move(one));

@@ -11,6 +11,7 @@
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/probe.h"
+#include "bench/measure/selection_bytes.h"
 #include "bench/measure/selectors.h"
 #include "collectives/compress/codec.h"
 #include "collectives/select/candidates.h"
@@ -47,14 +48,7 @@ Bytes pack(const Command& command) {
   writer.put(command.count);
   writer.put(command.time_per_point);
   writer.put(command.seed);
-  writer.put(static_cast<std::uint32_t>(command.selections.size()));
-  for (const Selection& selection : command.selections) {
-    writer.put_string(selection.algorithm);
-    writer.put(selection.lanes);
-    writer.put(selection.pieces);
-    writer.put_string(selection.codec);
-    writer.put(static_cast<std::uint8_t>(selection.where));
-  }
+  put(writer, command.selections);
   return std::move(writer).take();
 }
 
@@ -65,16 +59,7 @@ Result<Command> unpack(const Bytes& bytes) {
   command.count = reader.get<std::int64_t>();
   command.time_per_point = reader.get<double>();
   command.seed = reader.get<std::uint64_t>();
-  const auto selections = reader.get<std::uint32_t>();
-  for (std::uint32_t i = 0; i < selections && reader.ok(); ++i) {
-    Selection selection;
-    selection.algorithm = reader.get_string();
-    selection.lanes = reader.get<int>();
-    selection.pieces = reader.get<int>();
-    selection.codec = reader.get_string();
-    selection.where = reader.get<std::uint8_t>() == 0 ? CodecWhere::everywhere : CodecWhere::between_hosts;
-    command.selections.push_back(std::move(selection));
-  }
+  command.selections = get_selections(reader);
   if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
   return command;
 }

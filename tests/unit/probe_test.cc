@@ -31,7 +31,11 @@ TEST(Probe, UsableCpusAreThoseOfTheAffinityMask) {
   CPU_SET(static_cast<std::size_t>(cpus.back()), &one);
   ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(usable_cores(), std::vector<int>{cpus.back()});
+  move_to_core(cpus.back());
+  EXPECT_EQ(usable_cores(), std::vector<int>{cpus.back()});
   ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+  move_to_core(cpus.back());
+  EXPECT_EQ(usable_cores(), cpus) << "it may leave the core again";
 }
 
 TEST(Probe, LatencyNeedsTwoCpus) {
