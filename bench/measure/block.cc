@@ -72,7 +72,7 @@ class Block {
   }
 
   Result<std::vector<Outcome>> run() {
-    if (rules_.deal_out_ranks && communicator_.crowded()) deal_out_ranks();
+    if (rules_.deal_out_ranks && communicator_.crowded()) deal_out_ranks(*rules_.deal_out_ranks);
     // What a codec remembers of other data would show as its error.
     communicator_.forget_encodings();
     for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
@@ -86,13 +86,13 @@ class Block {
 
  private:
   [[nodiscard]] Deadline soon() const { return Deadline::after(rules_.timeout); }
-  // All ranks of a host shuffle alike.
-  void deal_out_ranks() const {
+  // From way to way all but the first move on by one, so that each comes to share a core with each other.
+  void deal_out_ranks(std::uint64_t way) const {
     const auto cores = usable_cores();
-    std::vector<std::size_t> places(static_cast<std::size_t>(communicator_.ranks_here()));
-    std::iota(places.begin(), places.end(), std::size_t{0});
-    std::shuffle(places.begin(), places.end(), std::mt19937_64(rules_.seed));
-    move_to_core(cores[places[static_cast<std::size_t>(communicator_.rank()) % places.size()] % cores.size()]);
+    const auto ranks = static_cast<std::size_t>(communicator_.ranks_here());
+    const std::size_t me = static_cast<std::size_t>(communicator_.rank()) % ranks;
+    const std::size_t place = me == 0 ? 0 : 1 + (me - 1 + way) % (ranks - 1);
+    move_to_core(cores[place * cores.size() / ranks]);
   }
   [[nodiscard]] Result<void> once(std::size_t index) {
     Call call = cases_[index].call;

@@ -36,9 +36,10 @@ struct MeasureRules {
   Seconds time_per_point{0.2};
   int warmup = 5;  // operations
   bool check = true;
-  // Ranks that share cores begin the block dealt out to them anew, by the seed: which of them share one favours one
-  // algorithm or another by as much as a third, for seconds, and is not to decide.
-  bool deal_out_ranks = false;
+  // The way in which ranks that share cores are dealt out to them when the block begins: which of them share one
+  // favours one algorithm or another by as much as a third, for seconds, and is not to decide, so blocks that count
+  // together take consecutive ways. Nothing: they stay where the system has them.
+  std::optional<std::uint64_t> deal_out_ranks{};
   Seconds timeout{30};     // for one operation
   std::uint64_t seed = 1;  // of data and order
 };

@@ -172,7 +172,7 @@ class Survey {
                                                      [&] { return pack(worth_measuring(collective, bytes)); }));
     GRADRAIL_ASSIGN(const auto selections, unpack_selections(told));
     SizeTimes size{bytes, {}};
-    GRADRAIL_ASSIGN(size.seconds, measure(buffers, collective, bytes, selections, k_first_time));
+    GRADRAIL_ASSIGN(size.seconds, measure(buffers, collective, bytes, selections, k_first_time, blocks_));
     last_ = size.seconds;
     return size;
   }
@@ -193,7 +193,8 @@ class Survey {
     for (int round = 0; round < k_rounds; ++round)
       for (std::size_t s = 0; s < sizes.size(); ++s) {
         if (round >= rounds[s]) continue;
-        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, finalists[s], k_second_time));
+        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, finalists[s], k_second_time,
+                                                   s + static_cast<std::size_t>(round)));
         for (const auto& [selection, seconds] : again) {
           const auto place = std::find(finalists[s].begin(), finalists[s].end(), selection) - finalists[s].begin();
           logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / rounds[s];
@@ -238,7 +239,7 @@ class Survey {
 
   // One block.
   Result<Times> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
-                        const std::vector<Selection>& selections, Seconds each) {
+                        const std::vector<Selection>& selections, Seconds each, std::uint64_t way) {
     std::vector<Call> calls;
     for (const Selection& selection : selections) calls.push_back(call_of(collective, bytes, selection));
     MeasureRules rules;
@@ -247,7 +248,7 @@ class Survey {
     rules.check = false;
     rules.timeout = options_.timeout;
     rules.seed = ++blocks_;
-    rules.deal_out_ranks = true;
+    rules.deal_out_ranks = way;
     GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap_, group_, buffers, calls, rules));
     Times times;
     for (std::size_t i = 0; i < outcomes.size(); ++i) {

@@ -139,7 +139,7 @@ class TuningJob {
     MeasureRules rules = axes_.rules;
     rules.time_per_point = Seconds(command.time_per_point);
     rules.seed = command.seed;
-    rules.deal_out_ranks = true;
+    rules.deal_out_ranks = command.seed;
     return measure_block(bootstrap_, group, buffers, calls, rules);
   }
 
