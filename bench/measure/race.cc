@@ -17,8 +17,7 @@ constexpr std::size_t k_most_finalists = 6;
 constexpr double k_luck = 0.1;         // ln of time
 constexpr double k_may_be_luck = 1.5;  // of the best, in one block
 constexpr std::size_t k_few = 3;       // so many are measured once
-// How ranks that share cores lie on them may favour one throughout a block.
-constexpr int k_second_blocks = 3;
+constexpr int k_blocks = 3;
 
 }  // namespace
 
@@ -59,9 +58,20 @@ void take_the_later(SelectionSamples& samples, const std::vector<std::size_t>& w
   for (std::size_t k = 0; k < which.size(); ++k) samples[which[k]] = std::move(later[k]);
 }
 
+Result<SelectionSamples> measure_in_blocks(std::int64_t bytes, std::span<const Selection> selections, double effort,
+                                           const MeasureSize& measure) {
+  SelectionSamples all(selections.size());
+  for (int block = 0; block < k_blocks; ++block) {
+    GRADRAIL_ASSIGN(const auto some, measure(bytes, selections, effort / k_blocks));
+    GRADRAIL_CHECK(some.size() == selections.size());
+    for (std::size_t i = 0; i < some.size(); ++i) all[i].insert(all[i].end(), some[i].begin(), some[i].end());
+  }
+  return all;
+}
+
 Result<SelectionSamples> race(std::int64_t bytes, std::span<const Selection> selections,
                               const std::vector<std::size_t>& always, const MeasureSize& measure) {
-  if (selections.size() <= k_few) return measure(bytes, selections, 2 * k_first_effort);
+  if (selections.size() <= k_few) return measure_in_blocks(bytes, selections, 2 * k_first_effort, measure);
   GRADRAIL_ASSIGN(auto samples, measure(bytes, selections, k_first_effort));
   GRADRAIL_CHECK(samples.size() == selections.size());
   const auto times = medians(samples);
@@ -85,12 +95,7 @@ Result<SelectionSamples> race(std::int64_t bytes, std::span<const Selection> sel
   for (const std::size_t i : finalists) again.push_back(selections[i]);
   const double spared = (1 - k_first_effort) * static_cast<double>(selections.size());
   const double effort = std::clamp(spared / static_cast<double>(finalists.size()), k_first_effort, k_most_effort);
-  SelectionSamples second(again.size());
-  for (int block = 0; block < k_second_blocks; ++block) {
-    GRADRAIL_ASSIGN(const auto some, measure(bytes, again, effort / k_second_blocks));
-    GRADRAIL_CHECK(some.size() == again.size());
-    for (std::size_t i = 0; i < some.size(); ++i) second[i].insert(second[i].end(), some[i].begin(), some[i].end());
-  }
+  GRADRAIL_ASSIGN(auto second, measure_in_blocks(bytes, again, effort, measure));
   take_the_later(samples, finalists, std::move(second));
   return samples;
 }

@@ -37,6 +37,11 @@ inline constexpr double k_never = std::numeric_limits<double>::infinity();  // t
 // the machine as it was then.
 void take_the_later(SelectionSamples& samples, const std::vector<std::size_t>& which, SelectionSamples later);
 
+// Measures them in a few blocks, whose samples count together: how ranks that share cores lie on them may favour one
+// throughout a block.
+[[nodiscard]] Result<SelectionSamples> measure_in_blocks(std::int64_t bytes, std::span<const Selection> selections,
+                                                         double effort, const MeasureSize& measure);
+
 // Measures all for a short time, and then what may be the best, and those of `always`, again.
 [[nodiscard]] Result<SelectionSamples> race(std::int64_t bytes, std::span<const Selection> selections,
                                             const std::vector<std::size_t>& always, const MeasureSize& measure);

@@ -62,7 +62,7 @@ class Tuner {
   Result<void> measure_at(std::int64_t bytes, const std::vector<std::size_t>& which) {
     std::vector<Selection> selections;
     for (const std::size_t i : which) selections.push_back(tuned_.candidates[i]);
-    GRADRAIL_ASSIGN(auto samples, tuned_.hurried ? measure_(bytes, selections, k_first_effort)
+    GRADRAIL_ASSIGN(auto samples, tuned_.hurried ? measure_in_blocks(bytes, selections, k_first_effort, measure_)
                                                  : race(bytes, selections, {}, measure_));
     GRADRAIL_CHECK(samples.size() == which.size());
     TunedSize size{bytes, std::vector<std::vector<double>>(tuned_.candidates.size())};
