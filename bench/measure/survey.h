@@ -1,6 +1,6 @@
 // Measures the algorithms of a collective themselves, at powers of two, on a running communicator: what `auto`
 // interpolates between where there is no decision table. The cost model leaves out what it thinks to be far behind,
-// and from one size to the next so do the times measured. Takes two to four seconds; between slow hosts as much as 20.
+// and from one size to the next so do the times measured. Takes two to five seconds; between slow hosts as much as 20.
 #pragma once
 
 #include <cstdint>
