@@ -16,6 +16,7 @@ namespace {
 constexpr unsigned k_spins_crowded = 2;
 // Looks that found nothing: some hundred microseconds of looking at memory. Life and clock cost several.
 constexpr unsigned k_look_every = 1 << 16;
+constexpr unsigned k_look_every_crowded = 1 << 12;  // each second one may last until the core is given back
 
 double us_between(Clock::time_point from, Clock::time_point to) { return Seconds(to - from).count() * 1e6; }
 
@@ -36,8 +37,9 @@ BareEnd::BareEnd(std::unique_ptr<Bare> bare, Operation operation, const Peer& pe
 
 template <class Done>
 Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
+  const unsigned looks = crowded_ ? k_look_every_crowded : k_look_every;
   for (;;) {
-    for (unsigned idle = 0; idle < k_look_every; ++idle) {
+    for (unsigned idle = 0; idle < looks; ++idle) {
       if (done()) return {};
       if (polls) GRADRAIL_TRY(bare_->poll());
       if (crowded_ && idle % k_spins_crowded != 0) ::sched_yield();
