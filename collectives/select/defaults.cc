@@ -10,6 +10,7 @@ namespace {
 constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
 constexpr int k_few_ranks = 8;
 constexpr std::uint64_t k_two_shot_bytes = 32 << 10;
+constexpr int k_known_ranks = 4;
 constexpr std::uint64_t k_pushed_bytes = 8 << 10;   // from here on, reading and writing each byte once decides
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
 // Of two shots of plain memory in one host, so that what is copied into shared memory is in cache until it is copied
@@ -41,9 +42,14 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
 }
 
 Selection known_selection(const Question& question) {
-  if (question.collective != Collective::allreduce || question.transport != "shm" || question.ranks != 2 ||
-      question.ranks_per_host != 2)
+  if (question.collective != Collective::allreduce || question.transport != "shm" || question.ranks < 2 ||
+      question.ranks > k_known_ranks || question.ranks_per_host != question.ranks)
     return {};
+  // More than two: whatever memory it is, as ranks whose memory differs must choose alike.
+  if (question.ranks > 2)
+    return question.bytes >= k_two_shot_bytes * 2 && question.reached != Reached::unknown
+               ? with_default_tuning("two_shot", question)
+               : Selection{};
   // Memory that all reach is read once and written once, by each rank a part of it.
   if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) return {"two_shot", 1, 1};
   // Plain memory too, but that it is copied into shared memory and out of it. What is short all show on a board.

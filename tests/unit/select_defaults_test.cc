@@ -43,5 +43,18 @@ TEST(SelectDefaults, TwoRanksOfOneHostExchangePlainMemory) {
   EXPECT_EQ(plain(256 << 20), (Selection{"two_shot", 1, 256}));
 }
 
+TEST(SelectDefaults, FewRanksOfOneHostChooseAlikeWhateverTheirMemory) {
+  Question question;
+  question.ranks = question.ranks_per_host = 4;
+  question.bytes = 4 << 20;
+  question.transport = "shm";
+  for (const auto reached : {Reached::no, Reached::yes}) {
+    question.reached = reached;
+    EXPECT_EQ(known_selection(question), (Selection{"two_shot", 1, 8}));
+  }
+  question.bytes = 4 << 10;
+  EXPECT_EQ(known_selection(question), Selection{});
+}
+
 }  // namespace
 }  // namespace gradrail
