@@ -20,6 +20,8 @@ constexpr std::size_t k_least_room = 4 << 10;  // an output with less does not t
 // A stream that is long, or goes where peers staged their messages, waits for so many looks at first, so that outputs
 // get to know where it goes: a block that is passed on while it is combined is read once.
 constexpr std::uint32_t k_looks = 500;  // fewer than the endpoints wait themselves
+// Where ranks share cores each look gives the core away: that costs more than to copy less than this again.
+constexpr std::size_t k_least_awaited = 16 << 10;
 
 using Kind = BoundStep::Kind;
 
@@ -285,7 +287,8 @@ bool Execution::stream_in(const BoundStep& step) {
       if (out.at != stream.in) continue;
       const auto room = channel.endpoint->writable();
       if (room.size() < std::min(size, k_least_room)) {
-        if (stream.in == 0 && (step.bytes > k_block || program_.stages) && stream.looks++ < k_looks) return moved;
+        const std::size_t short_of = program_.stages ? k_least_awaited : k_block + 1;
+        if (stream.in == 0 && step.bytes >= short_of && stream.looks++ < k_looks) return moved;
         continue;
       }
       size = std::min(size, room.size());
