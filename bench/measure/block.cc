@@ -1,5 +1,7 @@
 #include "bench/measure/block.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -11,6 +13,7 @@
 #include "bench/measure/payload.h"
 #include "bench/measure/statistics.h"
 #include "transports/base/cores.h"
+#include "transports/bootstrap/capacity.h"
 
 namespace gradrail {
 
@@ -24,6 +27,8 @@ constexpr int k_largest_batch = 2000;
 constexpr int k_fewest_samples = 8;
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
+// What a contender's rank holds, as a multiple of its data: input, output, and what libraries take for sums and keep.
+constexpr std::uint64_t k_contender_copies = 5;
 constexpr Seconds k_longest_turn{60};         // of a contender, beyond what every operation may take
 constexpr std::uint64_t k_most_cases = 4096;  // of a block, as far as the seeds of their data go
 
@@ -314,6 +319,7 @@ class Block {
   Result<void> prepare_contenders() {
     for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
       if (contender(i) != nullptr) {
+        make_room(i);
         const auto trial =
             contender(i)->prepare(cases_.front().call, cases_.front().buffers->cache(), rules_.warmup, rules_.check,
                                   rules_.seed * k_most_cases + i, Deadline::after(patience(0)));
@@ -328,6 +334,27 @@ class Block {
       GRADRAIL_TRY(everyone_has_waited());
     }
     return {};
+  }
+
+  // For the contender that comes next, on rank 0. Without it the kernel would end some process.
+  void make_room(std::size_t next) {
+    const Call& call = cases_.front().call;
+    const std::uint64_t wanted =
+        k_contender_copies * static_cast<std::uint64_t>(communicator_.ranks()) *
+        std::max(Buffers::in_bytes(call, 0, communicator_.ranks()), Buffers::out_bytes(call, 0, communicator_.ranks()));
+    for (std::uint64_t free = rules_.free_memory(); free > 0 && free < wanted; free = rules_.free_memory()) {
+      std::size_t slowest = next;
+      for (std::size_t i = cases_.size(); i < next; ++i)
+        if (!outcomes_[i].refused && (slowest == next || estimates_us_[i] > estimates_us_[slowest])) slowest = i;
+      if (slowest == next) return;
+      contender(slowest)->release(Deadline::after(patience_));
+      outcomes_[slowest].refused = Error{
+          Code::exhausted,
+          fmt::format("left out after a trial of {:.0f} us, as there is no memory for the ranks of all libraries; "
+                      "measure fewer of them (--against) or smaller messages (-e)",
+                      estimates_us_[slowest]),
+          Error::k_no_peer, 0};
+    }
   }
 
   // Our ranks sleep in this until rank 0 comes. Rank 0's end is noticed at once; the deadline is for one that was
@@ -425,6 +452,11 @@ class Block {
 };
 
 }  // namespace
+
+std::uint64_t available_memory() {
+  const auto capacity = read_capacity();
+  return capacity ? capacity->free_memory_bytes : 0;
+}
 
 Result<std::vector<Outcome>> measure_block(Bootstrap& bootstrap, Communicator& communicator,
                                            const std::vector<BlockCase>& cases, const MeasureRules& rules,

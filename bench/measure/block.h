@@ -12,13 +12,15 @@
 // Contenders, other libraries' ranks, are cases like ours: checked, warmed up, and measured in turn by the same rules.
 // While one has its turn our ranks sleep, and the other way round. One that takes more than k_hopeless times as long as
 // the best contender in the first round keeps the samples of that round and gets no more: it is beaten, and waiting for
-// it is dear.
+// it is dear. All hold their memory at once; where that would be more than the host has free, the slowest of those that
+// were tried give theirs back and are left out, which their outcome says.
 //
 // Collective: all ranks call it with the same arguments. All results are complete on rank 0; other ranks may discard
 // them.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +33,9 @@
 
 namespace gradrail {
 
+// What the host has free for new processes (capacity.h).
+[[nodiscard]] std::uint64_t available_memory();
+
 struct MeasureRules {
   int samples = 0;  // a case; 0: as many as fit into time_per_point
   Seconds time_per_point{0.2};
@@ -42,6 +47,8 @@ struct MeasureRules {
   std::optional<std::uint64_t> deal_out_ranks{};
   Seconds timeout{30};     // for one operation
   std::uint64_t seed = 1;  // of data and order
+  // Bytes available to new contenders, asked on rank 0; 0 if unknown.
+  std::function<std::uint64_t()> free_memory = available_memory;
 };
 
 struct Outcome {

@@ -1,6 +1,7 @@
 #include "bench/peers/serve.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -92,6 +93,7 @@ class Server {
   void release() {
     library_.forget();
     buffers_.reset();
+    ::malloc_trim(0);  // libraries' scratch, too: others may need it
   }
 
   Result<void> once() {

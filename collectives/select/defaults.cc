@@ -11,12 +11,16 @@ constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of round
 constexpr int k_few_ranks = 8;
 constexpr std::uint64_t k_two_shot_bytes = 32 << 10;
 constexpr int k_known_ranks = 4;
-constexpr std::uint64_t k_pushed_bytes = 8 << 10;   // from here on, reading and writing each byte once decides
+constexpr std::uint64_t k_pushed_bytes = 8 << 10;  // from here on, reading and writing each byte once decides
+// So long, pushing in pieces of that size is half as fast again as each rank's part in one stream
+// (results/measured.md).
+constexpr std::uint64_t k_long_pushed_bytes = 128 << 20;
+constexpr std::uint64_t k_pushed_piece_bytes = 2 << 20;
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving
 // Of two shots of plain memory in one host, so that what is copied into shared memory is in cache until it is copied
 // out again (collectives/exec/binding.h).
 constexpr std::uint64_t k_staged_bytes = 128 << 10;
-constexpr std::uint64_t k_most_staged_pieces = 256;
+constexpr std::uint64_t k_most_two_shot_pieces = 256;
 
 bool pipelines(std::string_view algorithm) {
   return algorithm == "ring" || algorithm == "tree" || algorithm == "chain" || algorithm == "hierarchical";
@@ -29,7 +33,7 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
   const std::string_view name = algorithm.substr(0, algorithm.find(':'));
   if (name == "two_shot" && question.transport == "shm") {
     const std::uint64_t share = question.bytes / static_cast<std::uint64_t>(std::max(question.ranks, 1));
-    selection.pieces = static_cast<int>(std::clamp<std::uint64_t>(share / k_staged_bytes, 1, k_most_staged_pieces));
+    selection.pieces = static_cast<int>(std::clamp<std::uint64_t>(share / k_staged_bytes, 1, k_most_two_shot_pieces));
   }
   if (!pipelines(name)) return selection;
   // A ring's block is an n-th of the data; trees and chains pass on all of it.
@@ -51,7 +55,11 @@ Selection known_selection(const Question& question) {
                ? with_default_tuning("two_shot", question)
                : Selection{};
   // Memory that all reach is read once and written once, by each rank a part of it.
-  if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) return {"two_shot", 1, 1};
+  if (question.reached == Reached::yes && question.bytes >= k_pushed_bytes) {
+    if (question.bytes < k_long_pushed_bytes) return {"two_shot", 1, 1};
+    return {"two_shot", 1,
+            static_cast<int>(std::min(question.bytes / 2 / k_pushed_piece_bytes, k_most_two_shot_pieces))};
+  }
   // Plain memory too, but that it is copied into shared memory and out of it. What is short all show on a board.
   if (question.reached == Reached::no)
     return question.bytes < k_two_shot_bytes ? Selection{"recursive_doubling", 1, 1}

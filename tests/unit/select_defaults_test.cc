@@ -43,6 +43,17 @@ TEST(SelectDefaults, TwoRanksOfOneHostExchangePlainMemory) {
   EXPECT_EQ(plain(256 << 20), (Selection{"two_shot", 1, 256}));
 }
 
+TEST(SelectDefaults, TwoRanksPushLongDataInPieces) {
+  Question question;
+  question.ranks = question.ranks_per_host = 2;
+  question.transport = "shm";
+  question.reached = Reached::yes;
+  question.bytes = 64 << 20;
+  EXPECT_EQ(default_selection(question), (Selection{"two_shot", 1, 1}));
+  question.bytes = 256 << 20;
+  EXPECT_EQ(default_selection(question), (Selection{"two_shot", 1, 64}));
+}
+
 TEST(SelectDefaults, FewRanksOfOneHostChooseAlikeWhateverTheirMemory) {
   Question question;
   question.ranks = question.ranks_per_host = 4;
