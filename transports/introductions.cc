@@ -156,8 +156,9 @@ Result<void> Introductions::answer_lower(Opening& opening) {
 }
 
 Result<void> Introductions::finish(Opening& opening, const Settings& settings) const {
+  // Also once it was told: the peer may not get through unless something moves here.
+  const auto reached = opening.conversation->reached();
   if (!opening.told) {
-    const auto reached = opening.conversation->reached();
     if (!reached) {
       refuse(opening.fd.get(), reached.error());
       return tl::unexpected<Error>(reached.error());

@@ -21,17 +21,9 @@ std::string_view to_string(Path path) {
   return "unknown";
 }
 
-std::string_view to_string(Operation operation) {
-  switch (operation) {
-    case Operation::write: return "write";
-    case Operation::send: return "send";
-    case Operation::read: break;
-  }
-  return "read";
-}
-
 Result<std::unique_ptr<Bare>> Transport::open_bare(const Peer&, const BareOptions&, Deadline) {
-  return fail(Code::unsupported, "transport " + std::string(traits().name) + " has pipes only; verbs has operations");
+  return fail(Code::unsupported,
+              "transport " + std::string(traits().name) + " has pipes only; verbs and ucx have operations");
 }
 
 Result<void> Endpoint::send_in_place(std::size_t) {

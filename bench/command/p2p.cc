@@ -98,7 +98,7 @@ Result<std::vector<std::optional<Operation>>> parse_operations(const std::string
       if (known == k_operations.end())
         return fail(Code::bad_usage,
                     fmt::format("'{}' is no operation; known are pipe (the transport's own messages), and for verbs "
-                                "write, send and read",
+                                "and ucx write, send and read",
                                 name));
       one = *known;
     }
@@ -131,9 +131,11 @@ Result<void> parse_choices(const P2pTexts& texts, P2pOptions& options) {
   GRADRAIL_ASSIGN(options.operations, parse_operations(texts.operations));
   const bool bare =
       std::any_of(options.operations.begin(), options.operations.end(), [](auto o) { return o.has_value(); });
-  if (bare && !only_verbs)
-    return fail(Code::bad_usage, fmt::format("--operation {} is a choice of verbs alone; {} has pipes only",
-                                             texts.operations, fmt::join(transports, ", ")));
+  const auto only_pipes =
+      std::find_if(transports.begin(), transports.end(), [](const auto& t) { return t != "verbs" && t != "ucx"; });
+  if (bare && only_pipes != transports.end())
+    return fail(Code::bad_usage, fmt::format("--operation {} is a choice of verbs and ucx; {} has pipes only",
+                                             texts.operations, *only_pipes));
   if (bare && options.memory.kind != MemoryKind::host)
     return fail(Code::bad_usage, fmt::format("--memory {} is for pipes; a device's operations take ordinary memory of "
                                              "the host only",
@@ -367,8 +369,8 @@ void add_p2p_options(CLI::App& app, P2pTexts& t) {
   app.add_option("--inline", t.in_line, "verbs: messages up to so many bytes travel inside their descriptor")
       ->group(what);
   app.add_option("--operation", t.operations,
-                 "pipe (the transport's own messages); verbs also: write, send, read of the device, as perftest "
-                 "measures them; several take turns")
+                 "pipe (the transport's own messages); verbs and ucx also: write, send, read of the device or of UCX, "
+                 "as perftest and ucx_perftest measure them; several take turns")
       ->group(what)
       ->capture_default_str();
   const std::string how = "How to measure";

@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "bench/measure/p2p_pattern.h"
 #include "bench/measure/p2p_ticks.h"
@@ -16,14 +15,10 @@ namespace {
 constexpr unsigned k_spins_crowded = 2;
 // Looks that found nothing: some hundred microseconds of looking at memory. Life and clock cost several.
 constexpr unsigned k_look_every = 1 << 16;
+constexpr unsigned k_poll_every = 1 << 12;          // polls take longer, very long where a connection broke
 constexpr unsigned k_look_every_crowded = 1 << 12;  // each second one may last until the core is given back
 
 double us_between(Clock::time_point from, Clock::time_point to) { return Seconds(to - from).count() * 1e6; }
-
-// The device writes it behind the compiler's back.
-std::byte last_of(std::span<std::byte> memory, std::size_t bytes) {
-  return std::atomic_ref<std::byte>(memory[bytes - 1]).load(std::memory_order_acquire);
-}
 
 }  // namespace
 
@@ -37,7 +32,7 @@ BareEnd::BareEnd(std::unique_ptr<Bare> bare, Operation operation, const Peer& pe
 
 template <class Done>
 Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
-  const unsigned looks = crowded_ ? k_look_every_crowded : k_look_every;
+  const unsigned looks = crowded_ ? k_look_every_crowded : polls ? k_poll_every : k_look_every;
   for (;;) {
     for (unsigned idle = 0; idle < looks; ++idle) {
       if (done()) return {};
@@ -76,7 +71,7 @@ Result<double> BareEnd::exchange(double mine, Deadline deadline) {
 Result<void> BareEnd::post(std::size_t pair, std::size_t bytes, bool last, Deadline deadline) {
   if (bare_->room(pair) == 0) GRADRAIL_TRY(until(deadline, true, [&] { return bare_->room(pair) > 0; }));
   GRADRAIL_TRY(bare_->post(pair, bytes, last));
-  traffic_[static_cast<std::size_t>(bytes <= bare_->inline_bytes() ? Path::in_line : Path::zero_copy)] += bytes;
+  traffic_[static_cast<std::size_t>(bare_->path_of(bytes))] += bytes;
   return {};
 }
 
@@ -89,6 +84,15 @@ bool BareEnd::all_done() const {
 // The last one of each queue pair asked for a completion.
 Result<void> BareEnd::drain(Deadline deadline) {
   return until(deadline, true, [&] { return all_done(); });
+}
+
+Result<void> BareEnd::settle(Deadline deadline) {
+  return until(deadline, true, [&] { return bare_->settled(); });
+}
+
+Result<void> BareEnd::await(std::uint64_t received, Deadline deadline) {
+  if (!crowded_) GRADRAIL_TRY(bare_->poll_until(received, k_poll_every));
+  return until(deadline, true, [&] { return bare_->received() >= received; });
 }
 
 Result<std::vector<double>> BareEnd::ping(const Load& load, Deadline deadline) {
@@ -104,10 +108,10 @@ Result<std::vector<double>> BareEnd::ping(const Load& load, Deadline deadline) {
     // What ended is taken in while the ping is on its way, so that the next one finds room at once.
     if (first_) GRADRAIL_TRY(drain(deadline));
     if (looks_at_memory) {
-      GRADRAIL_TRY(until(deadline, false, [&] { return last_of(bare_->incoming(), load.bytes) == number; }));
+      if (!crowded_) GRADRAIL_TRY(bare_->poll_until_written(load.bytes, number, k_poll_every));
+      GRADRAIL_TRY(until(deadline, bare_->lands_by_polling(), [&] { return bare_->landed(load.bytes) == number; }));
     } else {
-      ++wanted;
-      GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= wanted; }));
+      GRADRAIL_TRY(await(++wanted, deadline));
     }
     if (!first_) {
       GRADRAIL_TRY(post(0, load.bytes, true, deadline));
@@ -156,6 +160,7 @@ Result<std::vector<double>> BareEnd::stream(const Load& load, bool sends, bool r
       }
       return !posted || (sent == messages && all_done());
     }));
+    if (posted) GRADRAIL_TRY(settle(deadline));
     us = us_between(begin, Clock::now());
   }
   GRADRAIL_TRY(posted);
@@ -190,8 +195,9 @@ Result<std::int64_t> BareEnd::check_one(std::size_t pair, std::size_t bytes, std
   if (from_here) {
     GRADRAIL_TRY(post(pair, bytes, true, deadline));
     GRADRAIL_TRY(drain(deadline));
+    GRADRAIL_TRY(settle(deadline));
   } else {
-    GRADRAIL_TRY(until(deadline, true, [&] { return bare_->received() >= wanted; }));
+    GRADRAIL_TRY(await(wanted, deadline));
   }
   GRADRAIL_TRY(meet(deadline));
   return gives ? 0 : differences(landing, seed);

@@ -1,10 +1,11 @@
-// One end of a pair that is measured over the bare operations of a device (transports/bare.h), as perftest does:
+// One end of a pair that is measured over bare operations (transports/bare.h), as perftest and ucx_perftest do:
 //
-// latency    write: a ping-pong in which each side polls the last byte of its memory (ib_write_lat); send: one in which
-//            each polls its completion queue (ib_send_lat); a sample is half the time from one ping to the next. read:
-//            one read after the other, and a sample is a whole one (ib_read_lat)
+// latency    write: a ping-pong in which each side polls the last byte of its memory (ib_write_lat, ucp_put_lat); send:
+//            one in which each polls its completion queue (ib_send_lat, tag_lat); a sample is half the time from one
+//            ping to the next. read: one read after the other, and a sample is a whole one (ib_read_lat, ucp_get)
 // bandwidth  the first rank keeps `depth` operations outstanding on each queue pair; from the first post to the
-//            completion of the last, which says that the peer's device has it (ib_write_bw, ib_send_bw, ib_read_bw)
+//            completion of the last, which says that the peer's device has it, or a flush after it (ib_write_bw,
+//            ib_send_bw, ib_read_bw, tag_bw, ucp_put_bw)
 // bidirectional: the same both ways at once, and the slower side's time.
 //
 // Nobody gives its core away while it waits, unless the ranks are more than the cores: a device of software works on
@@ -36,6 +37,8 @@ class BareEnd final : public PairEnd {
   [[nodiscard]] Result<void> until(Deadline deadline, bool polls, const Done& done);
   [[nodiscard]] Result<void> post(std::size_t pair, std::size_t bytes, bool last, Deadline deadline);
   [[nodiscard]] Result<void> drain(Deadline deadline);
+  [[nodiscard]] Result<void> settle(Deadline deadline);
+  [[nodiscard]] Result<void> await(std::uint64_t received, Deadline deadline);
   [[nodiscard]] bool all_done() const;
   [[nodiscard]] Result<std::vector<double>> ping(const Load& load, Deadline deadline);
   [[nodiscard]] Result<std::vector<double>> reads(const Load& load, Deadline deadline);

@@ -85,7 +85,7 @@ TEST_F(P2pLab, WhatADeviceCannotIsOneSentence) {
 }
 
 TEST_F(P2pLab, ARankThatDiesIsNamedByEveryWay) {
-  for (const char* way : {"verbs --operation write", "verbs --operation send", "ucx"}) {
+  for (const char* way : {"verbs --operation write", "verbs --operation send", "ucx", "ucx --operation send"}) {
     SCOPED_TRACE(way);
     const std::string json = folder_ / "dies.jsonl";
     std::filesystem::remove(json);

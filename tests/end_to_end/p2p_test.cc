@@ -109,13 +109,37 @@ TEST_F(P2pCommand, MistakesAreOneSentence) {
   expect_refused("-b 1K -e 8", "below the smallest");
   expect_refused("--lanes 1000", "--queue-pairs 1000 is not from 1 to 64");
   expect_refused("--transport shm --inline 64", "--inline is a choice of verbs alone; shm has none");
-  expect_refused("--operation read", "--operation read is a choice of verbs alone; shm has pipes only");
+  expect_refused("--operation read", "--operation read is a choice of verbs and ucx; shm has pipes only");
+  expect_refused("--transport ucx,tcp --operation send", "of verbs and ucx; tcp has pipes only");
   expect_refused("--operation fetch", "'fetch' is no operation; known are pipe");
   expect_refused("--buffers cold", "--buffers is plain or registered, not 'cold'");
   expect_refused("--json - --csv -", "two outputs cannot go to one file");
   const auto deep = gradrail(words("p2p --transport tcp --depth 65 -b 8"));
   EXPECT_EQ(deep.code, 2);
   EXPECT_THAT(deep.err, HasSubstr("tcp keeps at most 64 messages outstanding"));
+}
+
+TEST_F(P2pCommand, OperationsOfUcxBesideItsPipe) {
+  const auto run = gradrail(
+      words("p2p --transport ucx --operation pipe,send,write,read --test latency,bandwidth -b 8 -e 64K -f 8192 "
+            "--rounds 2 --iters 40 --json -"));
+  if (run.err.find("built without") != std::string::npos) GTEST_SKIP() << run.err;
+  EXPECT_EQ(run.code, 0) << run.err;
+  std::vector<nlohmann::json> records;
+  for (const auto& line : lines_of(run.out)) records.push_back(nlohmann::json::parse(line, nullptr, false));
+  const auto points = of_kind(records, "p2p");
+  ASSERT_THAT(points, SizeIs(4 * 2 * 2));
+  for (const auto& point : points) {
+    SCOPED_TRACE(point.dump());
+    EXPECT_EQ(point["wrong"], 0);
+    EXPECT_GT(point["time_us"]["median"], 0);
+    EXPECT_EQ(point["path"], "library");
+    const int depth = point.contains("operation") ? 128 : 64;
+    EXPECT_EQ(point["depth"], point["test"] == "latency" ? 1 : depth);
+  }
+  const auto pairs = gradrail(words("p2p --transport ucx --operation send --test bandwidth --queue-pairs 2 -b 8 -T 5"));
+  EXPECT_EQ(pairs.code, 2);
+  EXPECT_THAT(pairs.err, HasSubstr("--queue-pairs 2 is for pipes"));
 }
 
 TEST_F(P2pCommand, ARankThatDiesIsNamed) {

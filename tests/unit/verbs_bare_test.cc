@@ -172,7 +172,7 @@ TEST(BareOperations, OtherTransportsSayThatTheyHaveNone) {
   const auto refused = (*made)->open_bare({}, {}, Deadline::after(Seconds(1)));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::unsupported);
-  EXPECT_EQ(refused.error().message, "transport tcp has pipes only; verbs has operations");
+  EXPECT_EQ(refused.error().message, "transport tcp has pipes only; verbs and ucx have operations");
 }
 
 }  // namespace

@@ -17,8 +17,6 @@ namespace {
 constexpr std::size_t k_landing_bytes = 2 * k_fragment_bytes;
 // How long what a peer sent before it closed the pipe may still be under way, with nothing of it arriving.
 constexpr Seconds k_late{2};
-// How long the side channel may take to end after UCX noticed that the peer has gone.
-constexpr Seconds k_better_reason{0.3};
 
 // Calls of UCX in which what has arrived before a peer's end is taken.
 constexpr int k_last_calls = 1000;

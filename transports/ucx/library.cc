@@ -40,6 +40,15 @@ void listen_to_complaints() {
 
 constexpr std::array k_variables{"UCX_TLS", "UCX_NET_DEVICES", "UCX_SHM_DEVICES", "UCX_RNDV_THRESH", "UCX_RNDV_SCHEME"};
 
+std::uint64_t features_for(Purpose purpose) {
+  switch (purpose) {
+    case Purpose::pipes: return UCP_FEATURE_TAG | UCP_FEATURE_WAKEUP;
+    case Purpose::bare_messages: return UCP_FEATURE_TAG;
+    case Purpose::bare_memory: break;
+  }
+  return UCP_FEATURE_RMA;
+}
+
 std::string_view because() { return complaint_of_thread.empty() ? "it gives no reason" : complaint(); }
 
 }  // namespace
@@ -57,23 +66,23 @@ std::string version() {
 
 ucs_memory_type_t type_of(Space space) { return space == Space::cuda ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST; }
 
-Result<std::unique_ptr<Worker>> Worker::make() {
+Result<std::unique_ptr<Worker>> Worker::make(Purpose purpose) {
   listen_to_complaints();
   forget_complaints();
   std::unique_ptr<Worker> worker(new Worker);
-  GRADRAIL_TRY(worker->open());
+  GRADRAIL_TRY(worker->open(purpose));
   GRADRAIL_TRY(worker->look_at_resources());
   forget_complaints();
   return worker;
 }
 
-Result<void> Worker::open() {
+Result<void> Worker::open(Purpose purpose) {
   ucp_config_t* config = nullptr;
   if (ucp_config_read(nullptr, nullptr, &config) != UCS_OK)
     return fail(Code::bad_usage, fmt::format("UCX does not take one of its variables: {}", because()));
   ucp_params_t wish{};
   wish.field_mask = UCP_PARAM_FIELD_FEATURES;
-  wish.features = UCP_FEATURE_TAG | UCP_FEATURE_WAKEUP;
+  wish.features = features_for(purpose);
   const auto made = ucp_init(&wish, config, &context_);
   ucp_config_release(config);
   // A name that it does not know is only warned of where others are left; here it is a mistake all the same.
@@ -84,11 +93,12 @@ Result<void> Worker::open() {
         fmt::format("UCX cannot be used with {}: {} ('ucx_info -d' shows what there is)", settings(), because()));
   ucp_worker_params_t single{};
   single.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  single.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  single.thread_mode = purpose == Purpose::pipes ? UCS_THREAD_MODE_SERIALIZED : UCS_THREAD_MODE_SINGLE;
   if (const auto status = ucp_worker_create(context_, &single, &worker_); status != UCS_OK)
     return fail(Code::system, fmt::format("making a worker of UCX: {}; {}", text_of(status), because()));
-  if (const auto status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK)
-    return fail(Code::system, fmt::format("UCX cannot be waited for: {}", text_of(status)));
+  if (purpose == Purpose::pipes)
+    if (const auto status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK)
+      return fail(Code::system, fmt::format("UCX cannot be waited for: {}", text_of(status)));
   ucp_address_t* address = nullptr;
   std::size_t size = 0;
   if (const auto status = ucp_worker_get_address(worker_, &address, &size); status != UCS_OK)
@@ -144,6 +154,24 @@ Result<ucp_mem_h> Worker::map(const Buffer& buffer) const {
   wish.address = buffer.data;
   wish.length = buffer.size;
   wish.memory_type = type;
+  return map(wish);
+}
+
+Result<ucp_mem_h> Worker::allocate(std::size_t bytes) const {
+  ucp_mem_map_params_t wish{};
+  wish.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
+  wish.length = bytes;
+  wish.flags = UCP_MEM_MAP_ALLOCATE;
+  return map(wish);
+}
+
+std::byte* Worker::address_of(ucp_mem_h handle) {
+  ucp_mem_attr_t attributes{};
+  attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
+  return ucp_mem_query(handle, &attributes) == UCS_OK ? static_cast<std::byte*>(attributes.address) : nullptr;
+}
+
+Result<ucp_mem_h> Worker::map(const ucp_mem_map_params_t& wish) const {
   forget_complaints();
   ucp_mem_h handle = nullptr;
   const auto status = ucp_mem_map(context_, &wish, &handle);
@@ -154,9 +182,9 @@ Result<ucp_mem_h> Worker::map(const Buffer& buffer) const {
     return fail(Code::exhausted,
                 fmt::format("UCX could not register {} bytes ({}), and locked memory is limited to {} KiB; raise it "
                             "(ulimit -l unlimited, or memlock in /etc/security/limits.conf)",
-                            buffer.size, because(), limit.rlim_cur >> 10));
+                            wish.length, because(), limit.rlim_cur >> 10));
   return fail(Code::system,
-              fmt::format("UCX could not register {} bytes: {}; {}", buffer.size, text_of(status), because()));
+              fmt::format("UCX could not register {} bytes: {}; {}", wish.length, text_of(status), because()));
 }
 
 }  // namespace gradrail::ucx

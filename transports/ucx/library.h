@@ -22,15 +22,20 @@ namespace gradrail::ucx {
 // UCX's version, "1.13.1".
 [[nodiscard]] std::string version();
 
+// What a worker is asked for: all that pipes need, or no more than ucx_perftest asks for to measure messages with tags,
+// or operations on memory; such a worker is polled only, by the thread that made it.
+enum class Purpose : std::uint8_t { pipes, bare_messages, bare_memory };
+
 class Worker {
  public:
   // Errors: bad_usage (a variable of UCX that it does not take), unavailable (nothing to go over), system.
-  [[nodiscard]] static Result<std::unique_ptr<Worker>> make();
+  [[nodiscard]] static Result<std::unique_ptr<Worker>> make(Purpose purpose = Purpose::pipes);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
   [[nodiscard]] ucp_worker_h id() const { return worker_; }
+  [[nodiscard]] ucp_context_h context() const { return context_; }
   // What peers connect to.
   [[nodiscard]] const Bytes& address() const { return address_; }
   // "self/memory, tcp/eth0, posix/memory": transports and devices that may be used.
@@ -42,17 +47,21 @@ class Worker {
 
   // Moves everything that can be moved; true if anything did. Callbacks run in it.
   bool progress() { return ucp_worker_progress(worker_) != 0; }
-  // Readable when something happens after arm() returned true; false: something may have happened already.
+  // Readable when something happens after arm() returned true; false: something may have happened already. For pipes.
   [[nodiscard]] int event_fd() const { return event_fd_; }
   [[nodiscard]] bool arm() { return ucp_worker_arm(worker_) == UCS_OK; }
 
   // Errors: unsupported (memory of a device that this UCX does not know), exhausted, system.
   [[nodiscard]] Result<ucp_mem_h> map(const Buffer& buffer) const;
+  // Memory of the host as UCX makes it (UCX_ALLOC_PRIO), mapped. Errors as map().
+  [[nodiscard]] Result<ucp_mem_h> allocate(std::size_t bytes) const;
+  [[nodiscard]] static std::byte* address_of(ucp_mem_h handle);
   void unmap(ucp_mem_h handle) const { ucp_mem_unmap(context_, handle); }
 
  private:
   Worker() = default;
-  [[nodiscard]] Result<void> open();
+  [[nodiscard]] Result<void> open(Purpose purpose);
+  [[nodiscard]] Result<ucp_mem_h> map(const ucp_mem_map_params_t& wish) const;
   [[nodiscard]] Result<void> look_at_resources();
 
   ucp_context_h context_ = nullptr;

@@ -16,10 +16,11 @@ constexpr Seconds k_close{1};
 
 }  // namespace
 
-Result<std::unique_ptr<Link>> Link::open(Worker& worker, const Introduction& own, const Introduction& peer) {
+Result<std::unique_ptr<Link>> Link::open(Worker& worker, const Introduction& own, const Introduction& peer,
+                                         bool plain) {
   const bool one_host = !own.host.empty() && own.host == peer.host;
   const bool through_memory = one_host && own.shares_memory && peer.shares_memory;
-  std::unique_ptr<Link> link(new Link(worker, peer.address, !through_memory));
+  std::unique_ptr<Link> link(new Link(worker, peer.address, !through_memory && !plain));
   ucp_ep_params_t wish{};
   wish.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
   wish.address = reinterpret_cast<const ucp_address_t*>(peer.address.data());

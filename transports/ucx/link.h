@@ -1,4 +1,5 @@
-// UCX's endpoint to one peer, shared by this rank's pipes to it (its lanes), and owned by the transport. One thread.
+// UCX's endpoint to one peer, shared by this rank's pipes to it (its lanes), and owned by the transport; or one for
+// bare operations, owned by them. One thread.
 //
 // Between hosts, and wherever memory is not shared, it is made with UCX's handling of peer errors: what fails is told
 // here, and not by ending the process. UCX's shared memory (as of 1.13) cannot do that, and would not be used at all;
@@ -14,11 +15,14 @@
 
 namespace gradrail::ucx {
 
+// How long the side channel may take to end after UCX noticed that the peer has gone.
+inline constexpr Seconds k_better_reason{0.3};
+
 class Link {
  public:
-  // Errors: unavailable (no way that both have), system.
+  // `plain`: without handling of errors, as ucx_perftest's. Errors: unavailable (no way that both have), system.
   [[nodiscard]] static Result<std::unique_ptr<Link>> open(Worker& worker, const Introduction& own,
-                                                          const Introduction& peer);
+                                                          const Introduction& peer, bool plain = false);
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
   ~Link();

@@ -49,6 +49,8 @@ class UcxTransport final : public Transport {
   [[nodiscard]] Result<Address> listen() override;
   [[nodiscard]] Result<std::vector<std::unique_ptr<Endpoint>>> connect(std::span<const Peer> peers,
                                                                        Deadline deadline) override;
+  [[nodiscard]] Result<std::unique_ptr<Bare>> open_bare(const Peer& peer, const BareOptions& options,
+                                                        Deadline deadline) override;
   [[nodiscard]] Result<std::unique_ptr<Region>> register_memory(Buffer buffer) override;
   [[nodiscard]] Result<std::unique_ptr<Region>> allocate(std::size_t bytes) override;
   bool progress() override;

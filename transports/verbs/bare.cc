@@ -1,7 +1,6 @@
 #include "transports/verbs/bare.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,7 +9,6 @@
 
 #include "transports/base/check.h"
 #include "transports/meet.h"
-#include "transports/socket.h"
 #include "transports/verbs/cause.h"
 #include "transports/verbs/pair_states.h"
 #include "transports/verbs/transport.h"
@@ -21,7 +19,6 @@ namespace {
 constexpr std::size_t k_buffer_grain = 4096;
 constexpr std::size_t k_batch = 16;  // receives posted again at once
 constexpr int k_for_ever = 7;        // as PairStart::rnr_retry
-constexpr std::size_t k_most_said_bytes = 1024;
 constexpr std::size_t k_terms_bytes = sizeof(std::uint8_t) + sizeof(std::uint64_t) + sizeof(std::uint8_t);
 
 constexpr ibv_wr_opcode opcode_of(Operation operation) {
@@ -50,11 +47,10 @@ std::size_t rounded(std::size_t bytes) {
 }  // namespace
 
 VerbsBare::VerbsBare(Device& device, const Peer& peer, const BareOptions& options)
-    : device_(device),
+    : Bare(peer),
+      device_(device),
       calls_(device.calls()),
       options_(options),
-      who_(fmt::format("rank {} on {}", peer.rank, peer.host)),
-      peer_(peer.rank),
       ones_(static_cast<std::size_t>(options.queue_pairs)) {
   depth_ = static_cast<std::size_t>(options.depth);
   counts_.resize(ones_.size());
@@ -234,30 +230,6 @@ tl::unexpected<Error> VerbsBare::broke(const ibv_wc& completion) {
   auto cause = cause_of(completion.status, completion.vendor_err,
                         {who_, device_.where(), options.timeout, options.retry, device_.port_note()});
   return fail(cause.code, std::move(cause.message), peer_);
-}
-
-Result<void> VerbsBare::check_life() {
-  for (const Fd& channel : channels_) {
-    char next;
-    const auto got = ::recv(channel.get(), &next, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && !not_ready(errno)))
-      return fail(Code::peer_gone, fmt::format("{} is gone: it closed the connection", who_), peer_);
-  }
-  return {};
-}
-
-Result<void> VerbsBare::tell(std::span<const std::byte> bytes, Deadline deadline) {
-  auto told = send_frame(channels_.front().get(), bytes, deadline);
-  if (told) return {};
-  told.error().peer = peer_;
-  return tl::unexpected<Error>(std::move(told).error().in(who_));
-}
-
-Result<Bytes> VerbsBare::hear(Deadline deadline) {
-  auto heard = receive_frame(channels_.front().get(), k_most_said_bytes, deadline);
-  if (heard) return heard;
-  heard.error().peer = peer_;
-  return tl::unexpected<Error>(std::move(heard).error().in(who_));
 }
 
 Result<std::unique_ptr<Bare>> VerbsTransport::open_bare(const Peer& peer, const BareOptions& options,

@@ -1,8 +1,7 @@
 // transports/bare.h over queue pairs of their own, which share one completion queue. The peer is met like a pipe's
 // (transports/introductions.h), once for each queue pair. What the two say is the operation, its largest size, how many
 // reads the device answers at once, and an Introduction whose landing area is the buffer that the peer's operations
-// reach. The side channel of the first queue pair carries tell() and hear(); the end of any says that the peer has
-// gone.
+// reach.
 //
 // A request's wr_id is its number on its queue pair, with the queue pair above k_number_bits; a receive's has
 // k_receive_bit besides. Receives are many, all of the one buffer, and posted again in batches; a sender that finds
@@ -15,7 +14,6 @@
 #include <vector>
 
 #include "transports/bare.h"
-#include "transports/base/fd.h"
 #include "transports/base/pages.h"
 #include "transports/transport.h"
 #include "transports/verbs/device.h"
@@ -35,13 +33,9 @@ class VerbsBare final : public Bare {
   // system.
   [[nodiscard]] Bytes introduce(std::size_t pair, int rank) const;
   [[nodiscard]] Result<void> connect(std::size_t pair, std::span<const std::byte> introduction);
-  void take_channels(std::vector<Fd> channels) { channels_ = std::move(channels); }
 
   Result<void> post(std::size_t pair, std::size_t bytes, bool last) override;
   Result<void> poll() override;
-  Result<void> check_life() override;
-  Result<void> tell(std::span<const std::byte> bytes, Deadline deadline) override;
-  Result<Bytes> hear(Deadline deadline) override;
 
  private:
   static constexpr int k_number_bits = 48;
@@ -68,14 +62,11 @@ class VerbsBare final : public Bare {
   Device& device_;
   Calls& calls_;
   BareOptions options_;
-  std::string who_;
-  int peer_;
   std::size_t receives_ = 0;  // posted on each queue pair
   Pages pages_;
   Registered memory_;
   ibv_cq* completions_ = nullptr;
   std::vector<One> ones_;
-  std::vector<Fd> channels_;
   std::array<ibv_wc, 16> results_{};
 };
 
