@@ -106,6 +106,7 @@ class Reporter : public TuneListener {
   Result<void> end_case(const TunedCase& done) override {
     if (done.tuned.hurried)
       note("the time ran out: only finalists were measured at the last sizes, and crossings are coarse (--budget)");
+    if (!done.left_out.empty()) note("there was no time (--budget) for: " + done.left_out);
     GRADRAIL_TRY(print(ranges_text(done.entry.ranges)));
     GRADRAIL_TRY(print(regret_text(done.regret)));
     if (options_.axes.error_budget > 0) GRADRAIL_TRY(print(codecs_text(done.entry.codecs, options_.axes.error_budget)));
@@ -174,7 +175,9 @@ Command add_tune_command(CLI::App& parent, std::vector<std::string> argv) {
   app->add_option("--table", texts->table, "The decision table to write")
       ->group("Where results go")
       ->capture_default_str();
-  app->add_option("--budget", texts->budget, "Seconds to spend, about")->group("How to measure")->capture_default_str();
+  app->add_option("--budget", texts->budget, "Seconds to spend; what does not fit is left out, and told")
+      ->group("How to measure")
+      ->capture_default_str();
   app->add_option("--error-budget", texts->measuring.axes.error_budget,
                   "Choose codecs too, for each size: the fastest, by --codec or of all, whose result is off by no more "
                   "than this (relative L2), and none where none pays; the table keeps them, with their errors")

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "bench/measure/allowance.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/payload.h"
@@ -24,7 +25,7 @@ constexpr double k_shortest_sample_us = 50;
 // Ranks that share cores leave a barrier one after the other, many microseconds apart.
 constexpr double k_shortest_crowded_us = 500;
 constexpr int k_largest_batch = 2000;
-constexpr int k_fewest_samples = 8;
+constexpr double k_share_for_preparing = 0.4;  // of a block's time; as much as its operations have of the least
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
 // What a contender's rank holds, as a multiple of its data: input, output, and what libraries take for sums and keep.
@@ -80,7 +81,7 @@ class Block {
     if (rules_.deal_out_ranks && communicator_.crowded()) deal_out_ranks(*rules_.deal_out_ranks);
     // What a codec remembers of other data would show as its error.
     communicator_.forget_encodings();
-    for (std::size_t i = 0; i < cases_.size(); ++i) GRADRAIL_TRY(prepare(i));
+    GRADRAIL_TRY(prepare_cases());
     GRADRAIL_TRY(prepare_contenders());
     GRADRAIL_TRY(agree());
     GRADRAIL_TRY(fill_with_gradients());
@@ -112,6 +113,26 @@ class Block {
   }
   // Of all cases alike.
   [[nodiscard]] bool flushes() const { return cases_.front().buffers->flushes(); }
+
+  // The clock of rank 0 says how many there is time for.
+  Result<void> prepare_cases() {
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      if (i > 0 && rules_.most_time.count() > 0) {
+        ByteWriter writer;
+        writer.put(static_cast<std::uint8_t>(elapsed() < k_share_for_preparing * rules_.most_time));
+        GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), Deadline::after(patience_)));
+        ByteReader reader(told);
+        if (reader.get<std::uint8_t>() == 0) {
+          for (; i < cases_.size(); ++i) outcomes_[i].refused = Error{Code::exhausted, "there was no time left for it"};
+          return {};
+        }
+      }
+      GRADRAIL_TRY(prepare(i));
+    }
+    return {};
+  }
+  [[nodiscard]] Seconds elapsed() const { return Clock::now() - begin_; }
+  [[nodiscard]] int warmup() const { return std::max(1, std::min(rules_.warmup, rules_.pace.most_warmup)); }
 
   // Resolves, checks and warms up one case.
   Result<void> prepare(std::size_t index) {
@@ -146,18 +167,22 @@ class Block {
       GRADRAIL_TRY(everyone_is_here());
     }
     const Traffic before = communicator_.traffic();
-    for (int i = 0; i < std::max(1, rules_.warmup); ++i) GRADRAIL_TRY(once(index));
+    auto begin = Clock::now();
+    for (int i = 0; i < warmup(); ++i) {
+      begin = Clock::now();
+      GRADRAIL_TRY(once(index));
+    }
+    const double last_us = microseconds_since(begin);
     const Traffic after = communicator_.traffic();
     for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
     looks_[index].wire_bytes = std::accumulate(sent_[index].begin(), sent_[index].end(), std::uint64_t{0}) /
-                               static_cast<std::uint64_t>(std::max(1, rules_.warmup));
+                               static_cast<std::uint64_t>(warmup());
     GRADRAIL_TRY(communicator_.barrier(soon()));
     // The shortest of a few: after others had the cores, the first ones tell more about the scheduler.
-    estimates_us_[index] = std::numeric_limits<double>::infinity();
-    constexpr int k_estimates = 5;
-    for (int i = 0; i < k_estimates; ++i) {
+    estimates_us_[index] = rules_.pace.estimates > 0 ? std::numeric_limits<double>::infinity() : last_us;
+    for (int i = 0; i < rules_.pace.estimates; ++i) {
       buffers.before_sample();
-      const auto begin = Clock::now();
+      begin = Clock::now();
       GRADRAIL_TRY(once(index));
       estimates_us_[index] = std::min(estimates_us_[index], microseconds_since(begin));
     }
@@ -211,6 +236,7 @@ class Block {
   Result<void> agree() {
     ByteWriter mine;
     mine.put(static_cast<std::uint8_t>(communicator_.crowded()));
+    mine.put(elapsed().count());
     for (std::size_t i = 0; i < outcomes_.size(); ++i) {
       mine.put(outcomes_[i].wrong);
       mine.put(estimates_us_[i]);
@@ -222,9 +248,11 @@ class Block {
     std::fill(sent_.begin(), sent_.end(), Traffic{});
     std::vector<std::vector<CodingLook>> looks(coded_ ? looks_.size() : 0);  // by case, by rank
     double shortest_us = k_shortest_sample_us;
+    double spent = 0;
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
       if (reader.get<std::uint8_t>() != 0) shortest_us = k_shortest_crowded_us;
+      spent = std::max(spent, reader.get<double>());
       for (std::size_t i = 0; i < outcomes_.size(); ++i) {
         outcomes_[i].wrong += reader.get<std::uint64_t>();
         estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
@@ -251,10 +279,18 @@ class Block {
       const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
       wanted_[i] = rules_.samples > 0
                        ? rules_.samples
-                       : static_cast<int>(std::clamp(fit, double{k_fewest_samples}, double{k_most_samples}));
+                       : static_cast<int>(std::clamp(fit, double(rules_.pace.fewest_samples), double{k_most_samples}));
       samples_[i].reserve(static_cast<std::size_t>(wanted_[i]));
     }
+    if (rules_.most_time.count() > 0) fit_into((rules_.most_time.count() - spent) * 1e6);
     return {};
+  }
+
+  void fit_into(double left_us) {
+    std::vector<double> sample_us;
+    for (std::size_t i = 0; i < outcomes_.size(); ++i)
+      sample_us.push_back((refresh_ ? 2 : 1) * (estimates_us_[i] * outcomes_[i].batch + barriers_us_[i]));
+    refresh_ = !fit_samples(wanted_, sample_us, left_us) && refresh_;
   }
 
   Result<void> take_samples() {
@@ -270,7 +306,7 @@ class Block {
           continue;
         }
         if (static_cast<int>(samples_[index].size()) >= until) continue;
-        GRADRAIL_TRY(once(index));  // its code and data come back into the caches
+        if (refresh_) GRADRAIL_TRY(once(index));  // its code and data come back into the caches
         while (static_cast<int>(samples_[index].size()) < until) GRADRAIL_TRY(take_sample(index));
       }
       if (round == 0) drop_hopeless();
@@ -437,6 +473,8 @@ class Block {
   Communicator& communicator_;
   const std::vector<BlockCase>& cases_;
   const MeasureRules& rules_;
+  Clock::time_point begin_ = Clock::now();
+  bool refresh_ = rules_.pace.refresh;
   Seconds patience_{};  // with ranks that are busy on their own
   const Contenders& contenders_;
   std::vector<Outcome> outcomes_;  // of our cases, then of the contenders; so are all below

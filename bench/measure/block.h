@@ -36,6 +36,19 @@ namespace gradrail {
 // What the host has free for new processes (capacity.h).
 [[nodiscard]] std::uint64_t available_memory();
 
+// What a case gets beside its time. At the least it takes, with the check, so many operations: 1 + warm-up + estimates
+// + samples, and as many again as samples where it is refreshed.
+struct Pace {
+  int most_warmup = 1'000'000;
+  int estimates = 5;       // that tell how long an operation takes; 0: the last one of the warm-up does
+  int fewest_samples = 8;  // where so many do not fit into time_per_point
+  bool refresh = true;     // one operation before the samples of a turn brings code and data back into the caches
+};
+inline constexpr Pace k_thorough{};
+// Where an operation takes milliseconds, and many must be measured: caches tell little, and estimates much.
+inline constexpr Pace k_brisk{2, 1, 6, false};
+inline constexpr Pace k_briefest{1, 0, 3, false};
+
 struct MeasureRules {
   int samples = 0;  // a case; 0: as many as fit into time_per_point
   Seconds time_per_point{0.2};
@@ -45,6 +58,10 @@ struct MeasureRules {
   // favours one algorithm or another by as much as a third, for seconds, and is not to decide, so blocks that count
   // together take consecutive ways. Nothing: they stay where the system has them.
   std::optional<std::uint64_t> deal_out_ranks{};
+  Pace pace{};
+  // Of the whole block; 0: no limit. What has not begun to be checked after 0.4 of it is refused, and the dearest take
+  // fewer samples, so that it is passed by one case's preparation and three samples a case at most. Without contenders.
+  Seconds most_time{0};
   Seconds timeout{30};     // for one operation
   std::uint64_t seed = 1;  // of data and order
   // Bytes available to new contenders, asked on rank 0; 0 if unknown.

@@ -10,6 +10,7 @@ namespace gradrail {
 namespace {
 
 constexpr std::uint64_t k_trial_values = 65521;
+constexpr std::size_t k_least_samples_between_hosts = 3;
 
 bool usable(const Outcome& outcome) {
   return !outcome.refused && outcome.wrong == 0 && !outcome.samples_us.empty() && median(outcome.samples_us) > 0;
@@ -72,7 +73,9 @@ CodedSize what_pays(const Question& question, std::span<const Selection> selecti
     const Outcome& outcome = outcomes[i];
     if (!usable(outcome) || outcome.ran.codec.empty() || !outcome.coding || outcome.coding->non_finite) continue;
     const Timing timing = summarise(outcome.samples_us);
-    if (timing.ci[1] * worth > to_beat.ci[0] || !parted(timing, to_beat)) continue;
+    // Of few samples the intervals are all that was seen. Where operations take long, three must do.
+    const auto few = static_cast<std::int64_t>(one_host ? k_least_samples_for_interval : k_least_samples_between_hosts);
+    if (timing.ci[1] * worth > to_beat.ci[0] || std::min(timing.n, to_beat.n) < few) continue;
     CodedChoice choice;
     choice.selection = selections[i];
     // What was left to the communicator.

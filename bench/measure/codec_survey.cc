@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint64_t k_sizes[] = {64 << 10, 512 << 10, 4 << 20, 16 << 20};
 constexpr std::uint64_t k_largest_between_hosts = 4 << 20;
 constexpr Seconds k_time_per_point{0.03};
+constexpr Seconds k_most_time_between_hosts{1.5};  // of a block
 
 std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool several_hosts) {
   if (options.largest < k_least_coded_bytes) return {};
@@ -84,6 +85,10 @@ Result<std::vector<CodedSize>> survey_codecs(Bootstrap& bootstrap, Communicator&
       rules.warmup = 1;
       rules.check = false;
       rules.timeout = options.timeout;
+      if (communicator.hosts() > 1) {
+        rules.pace = k_brisk;
+        rules.most_time = k_most_time_between_hosts;
+      }
       GRADRAIL_ASSIGN(const auto outcomes, measure_block(bootstrap, communicator, buffers, calls, rules));
       // Ranks other than 0 know only their own times.
       GRADRAIL_ASSIGN(const Bytes same, bootstrap.broadcast(pack(what_pays(question, selections, outcomes)),

@@ -1,6 +1,6 @@
 // Measures codecs beside none at a few sizes, on a running communicator: what answers a call that states an error
-// budget where no decision table does. As survey.h does for algorithms. Takes a second or two; some more between slow
-// hosts.
+// budget where no decision table does. As survey.h does for algorithms. Takes a second or two; between hosts, however
+// slow, no more than 1.5 s a block, of which there are two at each of three sizes, but for one codec's trial.
 #pragma once
 
 #include <string>

@@ -24,6 +24,7 @@ constexpr std::uint64_t k_large = 1 << 20;
 constexpr std::uint64_t k_beyond_bursts = 4 << 20;
 constexpr int k_samples = 40;
 constexpr int k_samples_beyond_bursts = 8;
+constexpr double k_share_beyond_bursts = 0.4;  // of the time
 
 struct Trial {
   Collective collective;
@@ -102,7 +103,7 @@ Result<LinkCalibration> unpack(const Bytes& bytes) {
 }  // namespace
 
 Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind, int cores,
-                                  Seconds timeout) {
+                                  Seconds timeout, Seconds most_time) {
   LinkCalibration calibration;
   const int n = communicator.ranks();
   std::vector<Observation> observations;  // rank 0's
@@ -110,7 +111,8 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
       std::max(1.0, static_cast<double>(communicator.ranks_here()) / std::max(1, cores));
   if (n > 1) {
     auto list = trials(communicator);
-    // The longest come last, and fewer times.
+    // The longest come last, and fewer times: there may be no time left for them.
+    std::stable_sort(list.begin(), list.end(), [](const Trial& a, const Trial& b) { return a.bytes < b.bytes; });
     const auto split = std::stable_partition(list.begin(), list.end(),
                                              [](const Trial& trial) { return trial.bytes < k_beyond_bursts; });
     std::vector<Call> calls;
@@ -123,10 +125,14 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
     rules.check = false;
     rules.timeout = timeout;
     std::vector<Outcome> outcomes;
-    for (const auto& [samples, block] :
-         {std::pair(k_samples, std::vector(calls.begin(), few)), {k_samples_beyond_bursts, {few, calls.end()}}}) {
+    for (const bool beyond_bursts : {false, true}) {
+      const std::vector<Call> block(beyond_bursts ? few : calls.begin(), beyond_bursts ? calls.end() : few);
       if (block.empty()) continue;
-      rules.samples = samples;
+      rules.samples = beyond_bursts ? k_samples_beyond_bursts : k_samples;
+      if (communicator.hosts() > 1) {
+        rules.pace = k_brisk;
+        rules.most_time = most_time * (beyond_bursts ? k_share_beyond_bursts : 1 - k_share_beyond_bursts);
+      }
       GRADRAIL_ASSIGN(auto some, measure_block(bootstrap, communicator, buffers, block, rules));
       std::move(some.begin(), some.end(), std::back_inserter(outcomes));
     }

@@ -1,6 +1,7 @@
 // Measures the links of a running communicator as the cost model sees them: a few small collectives with explicit
 // algorithms, and the parameters with which the simulation explains their times best (collectives/select/model_fit.h).
-// Takes well below a second.
+// Takes well below a second inside a host, and about `most_time` between hosts, however slow the link is: what takes
+// longest is tried less often, or not at all.
 #pragma once
 
 #include <vector>
@@ -22,7 +23,7 @@ struct LinkCalibration {
 // choose alike. One rank alone, or an unmeasurable link, gives the model's defaults. Errors: those of the communicator
 // and the bootstrap; `timeout` is the job's, of one operation.
 [[nodiscard]] Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicator, BufferKind kind,
-                                                int cores, Seconds timeout);
+                                                int cores, Seconds timeout, Seconds most_time = Seconds(2.5));
 
 // The model's parameters, in words: "inside 1.2 us + 0.10 ns/B, reduce 0.05 ns/B, step 80 ns".
 [[nodiscard]] std::string to_string(const CostModel& model, bool several_hosts);

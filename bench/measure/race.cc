@@ -55,7 +55,8 @@ void take_the_later(SelectionSamples& samples, const std::vector<std::size_t>& w
   const double drift = std::exp(log_drift / known);
   for (auto& one : samples)
     for (double& sample : one) sample *= drift;
-  for (std::size_t k = 0; k < which.size(); ++k) samples[which[k]] = std::move(later[k]);
+  for (std::size_t k = 0; k < which.size(); ++k)
+    if (!later[k].empty()) samples[which[k]] = std::move(later[k]);
 }
 
 Result<SelectionSamples> measure_in_blocks(std::int64_t bytes, std::span<const Selection> selections, double effort,

@@ -15,7 +15,8 @@
 
 namespace gradrail {
 
-// By selection, in microseconds; empty for one that is not defined there, or came out wrong.
+// By selection, in microseconds; empty for one that is not defined there, came out wrong, or for which there was no
+// time.
 using SelectionSamples = std::vector<std::vector<double>>;
 
 // Measures the selections against each other at one size, each for `effort` times the usual time.
@@ -33,8 +34,8 @@ inline constexpr double k_never = std::numeric_limits<double>::infinity();  // t
 // A whole multiple of the unit near `share` of the way from low to high, in logarithms; strictly between, else nothing.
 [[nodiscard]] std::optional<std::int64_t> between(std::int64_t low, std::int64_t high, double share, std::int64_t unit);
 
-// `which` were measured again: `later` takes the place of their samples, and the samples of the others are brought to
-// the machine as it was then.
+// `which` were measured again: `later` takes the place of their samples where there was time for it, and the samples of
+// the others are brought to the machine as it was then.
 void take_the_later(SelectionSamples& samples, const std::vector<std::size_t>& which, SelectionSamples later);
 
 // Measures them in a few blocks, whose samples count together: how ranks that share cores lie on them may favour one

@@ -133,7 +133,8 @@ class Trial {
     const Judged judged = judge(samples);
     const std::size_t best = best_of(judged.whole);
     if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
-      if (rules_.say) rules_.say(fmt::format("nothing can be said about {}", format_size(bytes)));
+      if (rules_.say && !verdicts_.contains(bytes))
+        rules_.say(fmt::format("nothing can be said about {}", format_size(bytes)));
       return true;
     }
     const auto loss_of = [&](std::size_t chosen) {

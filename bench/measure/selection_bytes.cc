@@ -20,6 +20,22 @@ Selection get_selection(ByteReader& reader) {
   return selection;
 }
 
+void put(ByteWriter& writer, const Pace& pace) {
+  writer.put(pace.most_warmup);
+  writer.put(pace.estimates);
+  writer.put(pace.fewest_samples);
+  writer.put(static_cast<std::uint8_t>(pace.refresh));
+}
+
+Pace get_pace(ByteReader& reader) {
+  Pace pace;
+  pace.most_warmup = reader.get<int>();
+  pace.estimates = reader.get<int>();
+  pace.fewest_samples = reader.get<int>();
+  pace.refresh = reader.get<std::uint8_t>() != 0;
+  return pace;
+}
+
 void put(ByteWriter& writer, const std::vector<Selection>& selections) {
   writer.put(static_cast<std::uint32_t>(selections.size()));
   for (const Selection& selection : selections) put(writer, selection);

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "bench/measure/block.h"
 #include "collectives/select/selector.h"
 #include "transports/base/bytes.h"
 
@@ -11,6 +12,9 @@ namespace gradrail {
 void put(ByteWriter& writer, const Selection& selection);
 // Nothing sensible where the bytes are damaged; reader.ok() tells.
 [[nodiscard]] Selection get_selection(ByteReader& reader);
+
+void put(ByteWriter& writer, const Pace& pace);
+[[nodiscard]] Pace get_pace(ByteReader& reader);
 
 void put(ByteWriter& writer, const std::vector<Selection>& selections);
 [[nodiscard]] std::vector<Selection> get_selections(ByteReader& reader);

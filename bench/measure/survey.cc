@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "bench/measure/allowance.h"
 #include "bench/measure/block.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/selection_bytes.h"
@@ -32,6 +33,7 @@ constexpr Seconds k_first_time{0.006};
 constexpr Seconds k_second_time{0.01};
 constexpr int k_rounds = 3;
 constexpr Seconds k_again_at_a_size{0.25};  // fewer rounds where they would take longer, none where one would
+constexpr double k_share_of_first_pass = 0.6;
 constexpr std::size_t k_most_finalists = 5;
 constexpr double k_least_operations = 15;        // of each in a block, with warming up and estimates
 constexpr double k_may_be_best = 1.3;            // times the best, in the short time
@@ -51,6 +53,34 @@ std::vector<std::uint64_t> sizes_around(const SurveyOptions& options, bool sever
     if (!below && !above) sizes.push_back(std::min(ladder[i], options.largest));
   }
   return sizes;
+}
+
+// A block, as rank 0 has it measured.
+struct Blueprint {
+  std::vector<Selection> selections;
+  Seconds each{};
+  Pace pace{};
+  Seconds most_time{0};
+};
+
+Bytes pack(const Blueprint& block) {
+  ByteWriter writer;
+  put(writer, block.selections);
+  writer.put(block.each.count());
+  put(writer, block.pace);
+  writer.put(block.most_time.count());
+  return std::move(writer).take();
+}
+
+Result<Blueprint> unpack_blueprint(const Bytes& bytes) {
+  ByteReader reader(bytes);
+  Blueprint block;
+  block.selections = get_selections(reader);
+  block.each = Seconds(reader.get<double>());
+  block.pace = get_pace(reader);
+  block.most_time = Seconds(reader.get<double>());
+  if (!reader.ok()) return fail(Code::malformed, "rank 0's list of what to measure is damaged", 0);
+  return block;
 }
 
 Bytes pack(const std::vector<Selection>& selections) {
@@ -83,8 +113,9 @@ class Survey {
     for (const Collective collective : options_.collectives) {
       last_.clear();
       std::vector<SizeTimes> measured;
+      Allowance allowance = first_allowance(collective, sizes);
       for (const std::uint64_t bytes : sizes) {
-        GRADRAIL_ASSIGN(measured.emplace_back(), first_pass(buffers, collective, bytes));
+        GRADRAIL_ASSIGN(measured.emplace_back(), first_pass(buffers, collective, bytes, allowance));
       }
       GRADRAIL_TRY(measure_again(buffers, collective, measured));
       for (const SizeTimes& size : measured)
@@ -126,8 +157,7 @@ class Survey {
            (is_blocked(call.collective) ? static_cast<std::uint64_t>(group_.ranks()) : 1);
   }
 
-  // Rank 0's. Plain algorithms unless they are far behind; their pieces where the algorithm is near the best.
-  std::vector<Selection> worth_measuring(Collective collective, std::uint64_t bytes) const {
+  Question question_of(Collective collective, std::uint64_t bytes) const {
     Question question;
     question.collective = collective;
     question.bytes = bytes;
@@ -135,6 +165,25 @@ class Survey {
     question.ranks_per_host = group_.ranks_per_host();
     question.transport = group_.transport_name();
     question.in_place = options_.in_place;
+    return question;
+  }
+
+  // Rank 0's.
+  Allowance first_allowance(Collective collective, const std::vector<std::uint64_t>& sizes) const {
+    const auto now = [begin = Clock::now()] { return Seconds(Clock::now() - begin).count(); };
+    Allowance allowance(now, [this, collective](const Selection& selection, std::int64_t bytes) {
+      return predict(selection, question_of(collective, static_cast<std::uint64_t>(bytes)), model_).value_or(0);
+    });
+    std::vector<Allowance::Part> parts;
+    for (const std::uint64_t bytes : sizes)
+      parts.push_back({static_cast<std::int64_t>(bytes), rough_operation(model_, static_cast<double>(bytes))});
+    allowance.begin("survey", k_share_of_first_pass * options_.most_time.count(), std::move(parts));
+    return allowance;
+  }
+
+  // Rank 0's. Plain algorithms unless they are far behind; their pieces where the algorithm is near the best.
+  std::vector<Selection> worth_measuring(Collective collective, std::uint64_t bytes) const {
+    const Question question = question_of(collective, bytes);
     const auto list = candidates(question, {.lanes = false});
     std::vector<double> expected;
     for (const Selection& selection : list) {
@@ -166,14 +215,26 @@ class Survey {
   }
 
   // All that are plausible at this size.
-  Result<SizeTimes> first_pass(Buffers& buffers, Collective collective, std::uint64_t bytes) {
+  Result<SizeTimes> first_pass(Buffers& buffers, Collective collective, std::uint64_t bytes, Allowance& allowance) {
+    const auto size_bytes = static_cast<std::int64_t>(bytes);
     // Simulating many ranks takes its time.
-    GRADRAIL_ASSIGN(const Bytes told, broadcast_work(bootstrap_, options_.timeout,
-                                                     [&] { return pack(worth_measuring(collective, bytes)); }));
-    GRADRAIL_ASSIGN(const auto selections, unpack_selections(told));
+    GRADRAIL_ASSIGN(const Bytes told, broadcast_work(bootstrap_, options_.timeout, [&] {
+                      const auto all = worth_measuring(collective, bytes);
+                      const auto plan = allowance.plan(size_bytes, all, k_first_time.count());
+                      Blueprint block{{}, Seconds(plan.time_per_point), plan.pace, Seconds(plan.most_time)};
+                      for (const std::size_t i : plan.which) block.selections.push_back(all[i]);
+                      return pack(block);
+                    }));
+    GRADRAIL_ASSIGN(const Blueprint block, unpack_blueprint(told));
     SizeTimes size{bytes, {}};
-    GRADRAIL_ASSIGN(size.seconds, measure(buffers, collective, bytes, selections, k_first_time, blocks_));
-    last_ = size.seconds;
+    if (block.selections.empty()) return size;
+    const auto begin = Clock::now();
+    GRADRAIL_ASSIGN(size.seconds, measure(buffers, collective, bytes, block, blocks_));
+    if (!size.seconds.empty()) last_ = size.seconds;
+    if (bootstrap_.rank() != 0) return size;
+    for (const auto& [selection, seconds] : size.seconds)
+      allowance.learn(size_bytes, std::span(&selection, 1), {{seconds * 1e6}});
+    allowance.took(Seconds(Clock::now() - begin).count());
     return size;
   }
 
@@ -187,13 +248,14 @@ class Survey {
       // Ranks other than 0 know only their own times.
       GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(pack(may_be_best(size)), soon()));
       GRADRAIL_ASSIGN(finalists.emplace_back(), unpack_selections(told));
-      GRADRAIL_ASSIGN(rounds.emplace_back(), rounds_for(size, finalists.back()));
+      const Seconds share = (1 - k_share_of_first_pass) * options_.most_time / static_cast<double>(sizes.size());
+      GRADRAIL_ASSIGN(rounds.emplace_back(), rounds_for(size, finalists.back(), std::min(k_again_at_a_size, share)));
     }
     std::vector<std::map<std::size_t, double>> logs(sizes.size());  // of a size: sums of ln of seconds, by finalist
     for (int round = 0; round < k_rounds; ++round)
       for (std::size_t s = 0; s < sizes.size(); ++s) {
         if (round >= rounds[s]) continue;
-        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, finalists[s], k_second_time,
+        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, {finalists[s], k_second_time},
                                                    s + static_cast<std::size_t>(round)));
         for (const auto& [selection, seconds] : again) {
           const auto place = std::find(finalists[s].begin(), finalists[s].end(), selection) - finalists[s].begin();
@@ -205,12 +267,12 @@ class Survey {
   }
 
   // Collective: how often there is time to measure them again.
-  Result<int> rounds_for(const SizeTimes& size, const std::vector<Selection>& finalists) const {
+  Result<int> rounds_for(const SizeTimes& size, const std::vector<Selection>& finalists, Seconds time) const {
     double one_round = 0;
     for (const auto& [selection, seconds] : size.seconds)
       if (std::find(finalists.begin(), finalists.end(), selection) != finalists.end())
         one_round += std::max(k_second_time.count(), k_least_operations * seconds);
-    const double fit = one_round > 0 ? k_again_at_a_size.count() / one_round : 0;
+    const double fit = one_round > 0 ? time.count() / one_round : 0;
     ByteWriter writer;
     writer.put(finalists.size() < 2 ? 0 : static_cast<int>(std::min<double>(k_rounds, fit)));
     GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), soon()));
@@ -238,12 +300,14 @@ class Survey {
   }
 
   // One block.
-  Result<Times> measure(Buffers& buffers, Collective collective, std::uint64_t bytes,
-                        const std::vector<Selection>& selections, Seconds each, std::uint64_t way) {
+  Result<Times> measure(Buffers& buffers, Collective collective, std::uint64_t bytes, const Blueprint& block,
+                        std::uint64_t way) {
     std::vector<Call> calls;
-    for (const Selection& selection : selections) calls.push_back(call_of(collective, bytes, selection));
+    for (const Selection& selection : block.selections) calls.push_back(call_of(collective, bytes, selection));
     MeasureRules rules;
-    rules.time_per_point = each;
+    rules.time_per_point = block.each;
+    rules.pace = block.pace;
+    rules.most_time = block.most_time;
     rules.warmup = 2;
     rules.check = false;
     rules.timeout = options_.timeout;
@@ -254,7 +318,7 @@ class Survey {
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
       if (outcomes[i].refused || outcomes[i].samples_us.empty()) continue;
       if (const double seconds = median(outcomes[i].samples_us) * 1e-6; seconds > 0)
-        times.emplace_back(selections[i], seconds);
+        times.emplace_back(block.selections[i], seconds);
     }
     return times;
   }

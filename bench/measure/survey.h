@@ -1,6 +1,8 @@
 // Measures the algorithms of a collective themselves, at powers of two, on a running communicator: what `auto`
 // interpolates between where there is no decision table. The cost model leaves out what it thinks to be far behind,
-// and from one size to the next so do the times measured. Takes two to five seconds; between slow hosts as much as 20.
+// and from one size to the next so do the times measured. Takes two to five seconds, and no more than
+// SurveyOptions::most_time a collective, but for one algorithm's trial: where operations take long, what is far behind,
+// repeats, and at last whole sizes are left out (allowance.h).
 #pragma once
 
 #include <cstdint>
@@ -26,6 +28,7 @@ struct SurveyOptions {
   std::vector<std::string> codecs;
   std::vector<Collective> coded_collectives;
   CodecWhere codec_where = CodecWhere::everywhere;
+  Seconds most_time{7};
   Seconds timeout{30};  // the job's, of one operation
 };
 

@@ -65,6 +65,7 @@ class Tuner {
     GRADRAIL_ASSIGN(auto samples, tuned_.hurried ? measure_in_blocks(bytes, selections, k_first_effort, measure_)
                                                  : race(bytes, selections, {}, measure_));
     GRADRAIL_CHECK(samples.size() == which.size());
+    if (std::all_of(samples.begin(), samples.end(), [](const auto& one) { return one.empty(); })) return {};
     TunedSize size{bytes, std::vector<std::vector<double>>(tuned_.candidates.size())};
     for (std::size_t k = 0; k < which.size(); ++k) size.samples_us[which[k]] = std::move(samples[k]);
     if (rules_.phase) size.phase = rules_.phase();
@@ -85,7 +86,7 @@ class Tuner {
     if (hurry() && !tuned_.sizes.empty()) keep_finalists(which);
     if (which.empty()) return {};
     GRADRAIL_TRY(measure_at(bytes, which));
-    if (tuned_.sizes.size() >= 2) drop_hopeless();
+    if (tuned_.sizes.size() >= 2 && tuned_.sizes.back().bytes == bytes) drop_hopeless();
     return {};
   }
 
@@ -198,9 +199,11 @@ class Tuner {
         std::vector<std::size_t> which;
         for (std::size_t c = 0; c < size.samples_us.size(); ++c)
           if (!size.samples_us[c].empty()) which.push_back(c);
-        const std::int64_t bytes = size.bytes;
-        tuned_.sizes.erase(tuned_.sizes.begin() + static_cast<std::ptrdiff_t>(i));
-        GRADRAIL_TRY(measure_at(bytes, which));
+        const TunedSize before = size;
+        const auto place = tuned_.sizes.begin() + static_cast<std::ptrdiff_t>(i);
+        tuned_.sizes.erase(place);
+        GRADRAIL_TRY(measure_at(before.bytes, which));
+        if (find(before.bytes) == tuned_.sizes.end()) tuned_.sizes.insert(place, before);
       }
     }
     return {};
@@ -229,9 +232,8 @@ class Tuner {
     return ranges.back().selection;
   }
 
-  [[nodiscard]] const TunedSize& at(std::int64_t bytes) const {
-    return *std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(),
-                         [&](const TunedSize& s) { return s.bytes == bytes; });
+  [[nodiscard]] std::vector<TunedSize>::const_iterator find(std::int64_t bytes) const {
+    return std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(), [&](const TunedSize& s) { return s.bytes == bytes; });
   }
   [[nodiscard]] std::size_t index_of(const Selection& selection) const {
     return static_cast<std::size_t>(std::find(tuned_.candidates.begin(), tuned_.candidates.end(), selection) -
@@ -243,7 +245,7 @@ class Tuner {
     const std::size_t above = index_of(choice(ranges, high));
     std::vector<std::size_t> finalists = {below, above};
     for (const std::int64_t side : {low, high}) {
-      const auto times = medians(at(side).samples_us);
+      const auto times = medians(find(side)->samples_us);
       const double best = times[best_of(times)];
       for (std::size_t i = 0; i < times.size(); ++i)
         if (times[i] <= best * k_finalist) finalists.push_back(i);
@@ -255,7 +257,9 @@ class Tuner {
       const auto middle = between(low, high, 0.5, unit_);
       if (!middle) break;
       GRADRAIL_TRY(measure_at(*middle, finalists));
-      const auto times = medians(at(*middle).samples_us);
+      const auto size = find(*middle);
+      if (size == tuned_.sizes.end()) break;
+      const auto times = medians(size->samples_us);
       if (times[below] == k_never || times[above] == k_never) break;
       const double ratio = times[below] / times[above];
       if (ratio < rules_.tie && ratio > 1 / rules_.tie) break;  // this is the crossing

@@ -7,6 +7,7 @@
 #include <optional>
 #include <thread>
 
+#include "bench/measure/allowance.h"
 #include "bench/measure/codec_choice.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
@@ -24,12 +25,16 @@ namespace {
 
 constexpr int k_block_tries = 3;
 constexpr double k_share_for_held_out = 0.35;     // of a case's time, with what the model needs
-constexpr double k_share_for_waiting = 0.25;      // beyond it, for the machine to come back into the phase of fitting
+constexpr double k_share_for_links = 0.15;        // of the budget, for all pairs of transports
+constexpr double k_share_for_survey = 0.15;       // of a case's time, out of that
+constexpr double k_share_for_waiting = 0.25;      // of what is for judging: for the phase of fitting to come back
 constexpr Seconds k_between_looks{0.2};           // while waiting
-constexpr double k_share_for_codecs = 0.2;        // of the whole budget, beyond it
+constexpr double k_share_for_codecs = 0.35;       // of a case's time, where they are tried; the others share the rest
+constexpr double k_for_crossings = 0.3;           // of the time for the coarse grid, kept for sizes between
 constexpr const char* k_unsettled = "unsettled";  // the phase of a block in which it changed
 constexpr Seconds k_least_time_per_point{0.01};
-constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
+constexpr double k_least_left_by_a_codec = 0.1;  // of an operation's time, whatever it leaves of the bytes
+constexpr double k_points_at_held_out = 12;      // that are worth measuring at a size, about
 
 enum class Order : std::uint8_t { measure, survey, end };
 
@@ -38,6 +43,8 @@ struct Command {
   Order order = Order::end;
   std::int64_t count = 0;
   double time_per_point = 0;
+  Pace pace{};
+  double most_time = 0;
   std::uint64_t seed = 0;
   std::vector<Selection> selections;
 };
@@ -47,6 +54,8 @@ Bytes pack(const Command& command) {
   writer.put(static_cast<std::uint8_t>(command.order));
   writer.put(command.count);
   writer.put(command.time_per_point);
+  put(writer, command.pace);
+  writer.put(command.most_time);
   writer.put(command.seed);
   put(writer, command.selections);
   return std::move(writer).take();
@@ -58,6 +67,8 @@ Result<Command> unpack(const Bytes& bytes) {
   command.order = static_cast<Order>(std::min<std::uint8_t>(reader.get<std::uint8_t>(), 2));
   command.count = reader.get<std::int64_t>();
   command.time_per_point = reader.get<double>();
+  command.pace = get_pace(reader);
+  command.most_time = reader.get<double>();
   command.seed = reader.get<std::uint64_t>();
   command.selections = get_selections(reader);
   if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
@@ -98,7 +109,8 @@ class TuningJob {
         GRADRAIL_TRY(bootstrap_.barrier(
             soon(static_cast<double>(Buffers::bytes_needed(largest, axes_.cache)) * group->ranks_here())));
         const auto links_begin = Clock::now();
-        GRADRAIL_ASSIGN(links_, calibrate(bootstrap_, *group, axes_.buffers, group->cores(), axes_.rules.timeout));
+        GRADRAIL_ASSIGN(links_, calibrate(bootstrap_, *group, axes_.buffers, group->cores(), axes_.rules.timeout,
+                                          k_share_for_links * options_.budget / static_cast<double>(groups)));
         links_seconds_ = Seconds(Clock::now() - links_begin).count();
         for (const Collective collective : axes_.collectives) {
           GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, collective)
@@ -138,6 +150,8 @@ class TuningJob {
                                     const Command& command) {
     MeasureRules rules = axes_.rules;
     rules.time_per_point = Seconds(command.time_per_point);
+    rules.pace = command.pace;
+    rules.most_time = Seconds(command.most_time);
     rules.seed = command.seed;
     rules.deal_out_ranks = command.seed;
     return measure_block(bootstrap_, group, buffers, calls, rules);
@@ -145,8 +159,9 @@ class TuningJob {
 
   // Collective. Right before the model is judged, as it would be asked.
   Result<std::shared_ptr<const Selector>> survey_algorithms(Communicator& group, Buffers& buffers,
-                                                            Collective collective) {
+                                                            Collective collective, Seconds most_time) {
     SurveyOptions needs;
+    needs.most_time = std::min(needs.most_time, most_time);
     needs.collectives = {collective};
     needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
     needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
@@ -163,7 +178,7 @@ class TuningJob {
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
       if (command.order == Order::survey)
-        GRADRAIL_TRY(survey_algorithms(group, buffers, collective));
+        GRADRAIL_TRY(survey_algorithms(group, buffers, collective, Seconds(command.most_time)));
       else
         GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
@@ -178,31 +193,40 @@ class TuningJob {
     const auto grid = whole_multiples(axes_.sizes, unit);
     GRADRAIL_TRY(listener_->begin_case(question, links_));
 
+    TunedCase done;
     // What is left of the budget is shared by the cases that are left.
-    const double left = std::max(1.0, options_.budget.count() - spent());
-    const double share = left / static_cast<double>(cases_ - done_cases_);
     const double begin = spent();
+    const double end =
+        begin + std::max(1.0, options_.budget.count() - begin) / static_cast<double>(cases_ - done_cases_);
+    const bool codecs = axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}));
+    const double judged = end - (codecs ? k_share_for_codecs * (end - begin) : 0);
+    const double share = judged - begin;
+    const double fitted = judged - k_share_for_held_out * share;
+    Allowance allowance([&] { return spent(); },
+                        [&](const Selection& selection, std::int64_t bytes) {
+                          return expected(question, selection, bytes, done.tuned);
+                        });
+    allowance_ = &allowance;
+    allowance.begin("fitting", fitted, parts_of(grid), k_for_crossings);
     auto what = TuneListener::For::fitting;
     double per_point = time_per_point(question, grid, share);
+    std::function<std::vector<Selection>(std::int64_t)> keep = [](std::int64_t) { return std::vector<Selection>(); };
     const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections,
                                     double effort) -> Result<SelectionSamples> {
-      GRADRAIL_ASSIGN(auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit, what, selections,
+      const auto kept = keep(bytes);
+      GRADRAIL_ASSIGN(auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit, what, selections, kept,
                                                           per_point * effort));
       SelectionSamples samples;
-      for (Outcome& outcome : outcomes) {
-        const bool good = !outcome.refused && outcome.wrong == 0;
-        samples.push_back(good ? std::move(outcome.samples_us) : std::vector<double>());
-      }
+      for (Outcome& outcome : outcomes) samples.push_back(samples_of(outcome));
       return samples;
     };
     TuneRules rules;
     rules.say = [&](const std::string& text) { listener_->note(text); };
     rules.phase = [&] { return last_phase_; };
-    double left_for_waiting = share * k_share_for_waiting;
+    double left_for_waiting = 0;
     rules.await_phase = [&](const std::string& wanted) { return await_phase(wanted, left_for_waiting); };
-    rules.out_of_time = [&] { return spent() - begin > share * (1 - k_share_for_held_out); };
+    rules.out_of_time = [&] { return spent() > fitted; };
 
-    TunedCase done;
     done.links = links_;
     done.links_seconds = links_seconds_;
     done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
@@ -211,21 +235,31 @@ class TuningJob {
     if (phase_) done.entry.core_to_core_ns = phase_->core_to_core_ns;
     Command model_wanted;
     model_wanted.order = Order::survey;
+    model_wanted.most_time = k_share_for_survey * share;
     GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
-    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, buffers, collective));
+    GRADRAIL_ASSIGN(const auto by_model,
+                    survey_algorithms(group, buffers, collective, Seconds(model_wanted.most_time)));
     what = TuneListener::For::judging;
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
+    left_for_waiting = k_share_for_waiting * (judged - spent());
+    allowance.begin("judging", judged, parts_of(judged_on));
     // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
     const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(judged_on.size(), 1));
-    per_point = std::clamp((share - (spent() - begin)) / (2 * points), per_point,
+    per_point = std::clamp((judged - spent()) / (2 * points), per_point,
                            std::max(per_point, axes_.rules.time_per_point.count()));
     DecisionTable table;
     if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
     const TableSelector by_table(table, "tuned", by_model);
+    keep = [&](std::int64_t bytes) {
+      Question here = question;
+      here.bytes = static_cast<std::uint64_t>(bytes);
+      return std::vector<Selection>{by_table.choose(here), by_model->choose(here)};
+    };
     GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, judged_on, by_table, *by_model, measure, rules));
-    if (axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}))) {
-      GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table));
+    if (codecs) {
+      GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table, end));
     }
+    done.left_out = allowance.left_out();
     GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
     return listener_->end_case(done);
   }
@@ -234,31 +268,38 @@ class TuningJob {
   // all algorithms. The last block decides, in which everything is measured against the best without a codec.
   Result<std::vector<CodedSize>> tune_codecs(Communicator& group, Buffers& buffers, const Question& question,
                                              std::int64_t unit, std::span<const std::int64_t> grid,
-                                             const Selector& dense) {
+                                             const Selector& dense, double end) {
     GRADRAIL_ASSIGN(const auto codecs, codecs_within(axes_.codecs, axes_.error_budget));
     const auto places = places_to_encode(axes_.codec_where, question.ranks, question.ranks_per_host);
     const auto sizes = static_cast<double>(std::max<std::size_t>(1, grid.size()));
     const double per_point = std::clamp(
-        options_.budget.count() * k_share_for_codecs / (sizes * static_cast<double>(1 + codecs.size() * places.size())),
+        std::max(0.0, end - spent()) / (sizes * static_cast<double>(1 + codecs.size() * places.size())),
         k_least_time_per_point.count(), std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
     std::vector<CodedSize> found;
-    for (const std::int64_t bytes : grid) {
-      if (bytes < static_cast<std::int64_t>(k_least_coded_bytes) || codecs.empty()) continue;
+    std::vector<std::int64_t> worth_encoding(grid.begin(), grid.end());
+    std::erase_if(worth_encoding,
+                  [](std::int64_t bytes) { return bytes < static_cast<std::int64_t>(k_least_coded_bytes); });
+    if (codecs.empty()) return found;
+    allowance_->begin("codecs", end, parts_of(worth_encoding));
+    for (const std::int64_t bytes : worth_encoding) {
       Question here = question;
       here.bytes = static_cast<std::uint64_t>(bytes);
       std::vector<Selection> selections{dense.choose(here)};
       for (const CodecWhere where : places)
         for (const std::string& codec : codecs) selections.push_back({"auto", 0, 0, codec, where});
       const auto measured = [&]() -> Result<CodedSize> {
-        GRADRAIL_ASSIGN(const auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit,
-                                                                  TuneListener::For::codecs, selections, per_point));
+        GRADRAIL_ASSIGN(const auto outcomes,
+                        measure_in_one_phase(group, buffers, question, bytes, unit, TuneListener::For::codecs,
+                                             selections, std::span(selections).first(1), per_point));
         return what_pays(here, selections, outcomes);
       };
       GRADRAIL_ASSIGN(CodedSize size, measured());
+      if (size.dense_us == 0) continue;  // there was no time
       if (!size.choices.empty()) {
         selections.resize(1);
         for (const CodedChoice& choice : size.choices) add_ways_to_carry(selections, choice.selection, here);
-        GRADRAIL_ASSIGN(size, measured());
+        GRADRAIL_ASSIGN(CodedSize again, measured());
+        if (again.dense_us > 0) size = std::move(again);
       }
       found.push_back(std::move(size));
     }
@@ -304,10 +345,52 @@ class TuningJob {
     return {};
   }
 
-  // The machine is looked at before and after.
+  // Seconds of an operation, before it was measured.
+  double expected(const Question& question, const Selection& selection, std::int64_t bytes, const Tuned& tuned) const {
+    Question here = question;
+    here.bytes = static_cast<std::uint64_t>(bytes);
+    if (selection.codec.empty() || selection.codec == "none")
+      return predict(selection, here, links_.model).value_or(rough_operation(links_.model, static_cast<double>(bytes)));
+    // Of what it takes without a codec, as much as there are bytes left to send.
+    double plain = rough_operation(links_.model, static_cast<double>(bytes));
+    for (const TunedSize& size : tuned.sizes) {
+      const auto times = medians(size.samples_us);
+      const auto ratio = static_cast<double>(bytes) / static_cast<double>(size.bytes);
+      if (ratio >= 1 || &size == &tuned.sizes.front()) plain = times[best_of(times)] * 1e-6 * ratio;
+    }
+    const auto codec = make_codec(selection.codec);
+    const auto values = static_cast<std::size_t>(bytes) / sizeof(float);
+    if (!codec || values == 0) return plain;
+    const double left = static_cast<double>((*codec)->max_bytes(values)) / static_cast<double>(bytes);
+    return plain * std::clamp(left, k_least_left_by_a_codec, 1.0);
+  }
+
+  std::vector<Allowance::Part> parts_of(std::span<const std::int64_t> sizes) const {
+    std::vector<Allowance::Part> parts;
+    for (const std::int64_t bytes : sizes)
+      parts.push_back({bytes, rough_operation(links_.model, static_cast<double>(bytes))});
+    return parts;
+  }
+
+  static std::vector<double> samples_of(const Outcome& outcome) {
+    return outcome.refused || outcome.wrong > 0 ? std::vector<double>() : outcome.samples_us;
+  }
+
+  // As many of the selections as there is time for, `keep` before others; the outcomes of the rest say so. The machine
+  // is looked at before and after.
   Result<std::vector<Outcome>> measure_in_one_phase(Communicator& group, Buffers& buffers, const Question& question,
                                                     std::int64_t bytes, std::int64_t unit, TuneListener::For what,
-                                                    std::span<const Selection> selections, double seconds) {
+                                                    std::span<const Selection> selections,
+                                                    std::span<const Selection> keep, double seconds) {
+    Allowance::Plan plan;
+    // Simulating many ranks takes its time.
+    GRADRAIL_TRY(work_while_heard(bootstrap_, axes_.rules.timeout, [&] {
+      plan = allowance_->plan(bytes, selections, std::max(k_least_time_per_point.count(), seconds), keep);
+    }));
+    Outcome no_time;
+    no_time.refused = Error{Code::exhausted, "there was no time left for it"};
+    std::vector<Outcome> all(selections.size(), no_time);
+    if (plan.which.empty()) return all;
     listener_->next(std::min(1.0, spent() / options_.budget.count()),
                     fmt::format("{} {} {}{}", to_string(question.collective), question.transport, format_size(bytes),
                                 what == TuneListener::For::judging  ? " (held out)"
@@ -316,13 +399,17 @@ class TuningJob {
     Command command;
     command.order = Order::measure;
     command.count = bytes / unit;
-    command.time_per_point = std::max(k_least_time_per_point.count(), seconds);
-    command.selections.assign(selections.begin(), selections.end());
+    command.time_per_point = plan.time_per_point;
+    command.pace = plan.pace;
+    command.most_time = plan.most_time;
+    for (const std::size_t i : plan.which) command.selections.push_back(selections[i]);
     const std::vector<Call> calls = calls_of(question.collective, command);
     std::vector<Outcome> outcomes;
     std::string phase;
+    double attempt_begin = 0;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
       if (!phase_) GRADRAIL_TRY(look_at_machine());
+      attempt_begin = spent();
       command.seed = ++seed_;
       GRADRAIL_TRY(bootstrap_.broadcast(pack(command), soon()));
       GRADRAIL_ASSIGN(outcomes, obey(group, buffers, calls, command));
@@ -330,9 +417,18 @@ class TuningJob {
       GRADRAIL_TRY(look_at_machine());
       const bool settled = same_phase(before, *phase_);
       phase = settled ? names_.name(*phase_) : k_unsettled;
-      if (settled) break;
+      if (settled || !allowance_->again(spent() - attempt_begin)) break;
     }
     last_phase_ = phase;
+    SelectionSamples samples;
+    std::size_t too_late = 0;
+    for (const Outcome& outcome : outcomes) {
+      samples.push_back(samples_of(outcome));
+      too_late += outcome.refused && outcome.refused->code == Code::exhausted;
+    }
+    allowance_->learn(bytes, command.selections, samples);
+    allowance_->leave_out(bytes, too_late, selections.size());
+    allowance_->took(spent() - attempt_begin);
     const Setting setting{
         question.transport, to_string(Topology{question.ranks / question.ranks_per_host, question.ranks_per_host}),
         question.ranks,     question.ranks_per_host,
@@ -340,7 +436,8 @@ class TuningJob {
         axes_.rules.check,  axes_.bind,
         links_.model};
     GRADRAIL_TRY(listener_->block({setting, bytes, what, phase, command.selections, calls, outcomes}));
-    return outcomes;
+    for (std::size_t k = 0; k < outcomes.size(); ++k) all[plan.which[k]] = std::move(outcomes[k]);
+    return all;
   }
 
   // So that all points of a case fit into its share of the budget, about; what bisection will add is guessed.
@@ -366,7 +463,8 @@ class TuningJob {
   std::optional<Phase> phase_;
   PhaseNames names_;
   std::string last_phase_;
-  LinkCalibration links_;  // of the group at hand
+  LinkCalibration links_;           // of the group at hand
+  Allowance* allowance_ = nullptr;  // rank 0: of the case at hand
   Clock::time_point begin_;
   std::size_t cases_ = 0;
   std::size_t done_cases_ = 0;

@@ -20,7 +20,9 @@ struct TuneOptions {
   // Its sizes are the coarse grid; one type, one reduction. With an error budget codecs are tried as well, those named
   // or one of each kind.
   SweepOptions axes;
-  Seconds budget{120};  // about, for everything
+  // For everything, passed by one block's slowest trial at most. A case has its share of it, of which fitting, the
+  // survey that the model needs, judging and codecs have theirs (allowance.h).
+  Seconds budget{120};
 };
 
 // One case, tuned and judged.
@@ -30,6 +32,7 @@ struct TunedCase {
   Regret regret;
   LinkCalibration links;
   double links_seconds = 0;
+  std::string left_out;  // for want of time: Allowance::left_out()
 };
 
 // Rank 0's, told of everything as it comes. An error ends the job.

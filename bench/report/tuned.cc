@@ -107,7 +107,8 @@ std::string regret_text(const Regret& regret) {
 
 std::string codecs_text(std::span<const CodedSize> sizes, double error_budget) {
   std::string text = fmt::format("# Codecs within an error of {:g}\n", error_budget);
-  if (sizes.empty()) return text + "# none was tried: no codec is so exact, or no size is worth encoding\n";
+  if (sizes.empty())
+    return text + "# none was tried: no codec is so exact, no size is worth encoding, or there was no time\n";
   const auto choice_at = [&](std::size_t i) {
     Question question;
     question.bytes = sizes[i].bytes;
