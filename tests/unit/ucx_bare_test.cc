@@ -109,7 +109,7 @@ TEST_P(UcxBareTest, WaitsOfOnesThatHaveACoreEndToo) {
       ASSERT_TRUE(times) << times.error().message;
       const auto wrong = end.check(8, 1, Deadline::after(Seconds(20)));
       ASSERT_TRUE(wrong) << wrong.error().message;
-      EXPECT_EQ(*wrong, 0);
+      EXPECT_EQ(*wrong, 0) << to_string(operation) << " seen by rank " << rank;
     }
   });
 }
