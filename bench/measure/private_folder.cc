@@ -22,7 +22,7 @@ constexpr int k_tries = 8;
 
 Fd opened(const std::string& path) { return Fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); }
 
-void remove(const std::string& path) {
+void take_away(const std::string& path) {
   std::error_code ignored;
   std::filesystem::remove_all(path, ignored);
 }
@@ -35,7 +35,7 @@ void remove_left_behind(const std::string& where) {
     struct stat about {};
     if (folder && ::fstat(folder.get(), &about) == 0 && about.st_uid == ::geteuid() &&
         ::flock(folder.get(), LOCK_EX | LOCK_NB) == 0)
-      remove(entry.path());
+      take_away(entry.path());
   }
 }
 
@@ -54,7 +54,7 @@ Result<PrivateFolder> PrivateFolder::make() {
     if (!lock) continue;
     if (::flock(lock.get(), LOCK_EX) != 0) {
       const int why = errno;
-      remove(path);
+      take_away(path);
       return fail_errno(fmt::format("locking the folder {}", path), why);
     }
     if (opened(path)) return PrivateFolder(std::move(path), std::move(lock));
@@ -63,7 +63,7 @@ Result<PrivateFolder> PrivateFolder::make() {
 }
 
 PrivateFolder::~PrivateFolder() {
-  if (!path_.empty()) remove(path_);
+  if (!path_.empty()) take_away(path_);
 }
 
 }  // namespace gradrail
