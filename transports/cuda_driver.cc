@@ -290,4 +290,16 @@ Result<void> find_gpu(CudaDriver& driver, int ordinal) {
   return {};
 }
 
+Result<std::unique_ptr<CopyQueue>> make_copy_queue(CudaDriver& driver, int gpu) {
+  int error = 0;
+  auto queue = driver.make_queue(gpu, error);
+  if (queue == nullptr)
+    return fail(Code::unavailable, fmt::format("GPU {} gave no stream for copies: {}", gpu, driver.words(error)));
+  return queue;
+}
+
+tl::unexpected<Error> copy_failed(CudaDriver& driver, int gpu, int error) {
+  return fail(Code::system, fmt::format("a copy between GPU {} and the host failed: {}", gpu, driver.words(error)));
+}
+
 }  // namespace gradrail

@@ -69,5 +69,9 @@ class CudaDriver {
 
 // Whether there is such a GPU. Errors: unavailable (no driver, no such GPU).
 [[nodiscard]] Result<void> find_gpu(CudaDriver& driver, int ordinal);
+// Errors: unavailable.
+[[nodiscard]] Result<std::unique_ptr<CopyQueue>> make_copy_queue(CudaDriver& driver, int gpu);
+// What a copy's error means, as one of Code::system.
+[[nodiscard]] tl::unexpected<Error> copy_failed(CudaDriver& driver, int gpu, int error);
 
 }  // namespace gradrail

@@ -93,11 +93,7 @@ Result<OwnedMemory> OwnedMemory::make(const MemoryWish& wish, std::size_t bytes,
       out.data_ = {data, [&driver, gpu = wish.gpu](std::byte* of) { driver.release(gpu, of); }};
       out.buffer_.space = Space::cuda;
       out.buffer_.device = wish.gpu;
-      int error = 0;
-      out.copies_ = driver.make_queue(wish.gpu, error);
-      if (out.copies_ == nullptr)
-        return fail(Code::unavailable,
-                    fmt::format("GPU {} gave no stream for copies: {}", wish.gpu, driver.words(error)));
+      GRADRAIL_ASSIGN(out.copies_, make_copy_queue(driver, wish.gpu));
       break;
     }
   }
@@ -124,9 +120,11 @@ Result<void> OwnedMemory::copy(void* to, const void* from, std::size_t bytes) {
     error = copies_->poll(ended);
     if (ended <= before) ::sched_yield();
   }
-  if (error == 0 && ended > before) return {};
-  return fail(Code::system, fmt::format("a copy of {} bytes between GPU {} and the host failed: {}", bytes,
-                                        buffer_.device, error == 0 ? "it does not end" : driver_->words(error)));
+  if (error != 0) return copy_failed(*driver_, buffer_.device, error);
+  if (ended <= before)
+    return fail(Code::system,
+                fmt::format("a copy of {} bytes between GPU {} and the host does not end", bytes, buffer_.device));
+  return {};
 }
 
 }  // namespace gradrail

@@ -21,17 +21,17 @@
 #endif
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "bench/measure/statistics.h"
 #include "bench/micro/gradient.h"
+#include "bench/micro/timed.h"
 #include "collectives/compress/select.h"
 #include "collectives/compress/sparse.h"
 #include "collectives/compress/sparse_sum.h"
@@ -97,17 +97,6 @@ void stream_pack_around(std::uint64_t* to, const std::uint64_t* from, std::size_
   stream_pack<k_lines>(to, from, lines);
 }
 #endif
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
-
-double seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Times of one pass over 64 MiB.
 class Limits {

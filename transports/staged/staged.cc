@@ -46,7 +46,7 @@ class Slots {
   }
 
   [[nodiscard]] bool room() const { return taken_ - freed_ < k_slots; }
-  // The next slot, with room for so many bytes; number() says which it is. Errors: exhausted, unavailable.
+  // The next slot, with room for so many bytes. Errors: exhausted, unavailable.
   [[nodiscard]] Result<Slice> take(int gpu, std::size_t bytes) {
     Slot& slot = slots_[taken_ % k_slots];
     if (slot.region == nullptr || slot.region->buffer().size < bytes || slot.gpu != gpu) {
@@ -57,10 +57,7 @@ class Slots {
       slot.pinned = driver_.pin(gpu, buffer.data, buffer.size) == 0;
     }
     if (queues_[gpu].copies == nullptr) {
-      int error = 0;
-      queues_[gpu].copies = driver_.make_queue(gpu, error);
-      if (error != 0)
-        return fail(Code::unavailable, fmt::format("GPU {} gave no stream for copies: {}", gpu, driver_.words(error)));
+      GRADRAIL_ASSIGN(queues_[gpu].copies, make_copy_queue(driver_, gpu));
     }
     ++taken_;
     return Slice{slot.region.get(), 0, bytes};
@@ -71,13 +68,13 @@ class Slots {
   [[nodiscard]] Result<std::uint64_t> copy(int gpu, void* to, const void* from, std::size_t bytes) {
     Queue& queue = queues_[gpu];
     if (bytes == 0) return queue.started;
-    if (const int error = queue.copies->start(to, from, bytes); error != 0) return failed(gpu, error);
+    if (const int error = queue.copies->start(to, from, bytes); error != 0) return copy_failed(driver_, gpu, error);
     return ++queue.started;
   }
   [[nodiscard]] Result<bool> ended(int gpu, std::uint64_t number) {
     Queue& queue = queues_[gpu];
     if (queue.ended < number)
-      if (const int error = queue.copies->poll(queue.ended); error != 0) return failed(gpu, error);
+      if (const int error = queue.copies->poll(queue.ended); error != 0) return copy_failed(driver_, gpu, error);
     return queue.ended >= number;
   }
 
@@ -92,9 +89,6 @@ class Slots {
     std::uint64_t started = 0;
     std::uint64_t ended = 0;
   };
-  [[nodiscard]] tl::unexpected<Error> failed(int gpu, int error) {
-    return fail(Code::system, fmt::format("a copy between GPU {} and the host failed: {}", gpu, driver_.words(error)));
-  }
   void drop(Slot& slot) {
     if (slot.pinned) driver_.unpin(slot.gpu, slot.region->buffer().data);
     slot = {};

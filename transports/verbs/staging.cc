@@ -1,29 +1,10 @@
 #include "transports/verbs/staging.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "transports/base/check.h"
 
 namespace gradrail::verbs {
-namespace {
-
-Result<std::unique_ptr<CopyQueue>> queue_of(Gpu& gpu) {
-  int error = 0;
-  auto queue = gpu.driver().make_queue(gpu.ordinal(), error);
-  if (queue == nullptr)
-    return fail(Code::unavailable,
-                fmt::format("GPU {} gave no stream for copies: {}", gpu.ordinal(), gpu.driver().words(error)));
-  return queue;
-}
-
-tl::unexpected<Error> copy_failed(Gpu& gpu, int error) {
-  return fail(Code::system,
-              fmt::format("a copy between GPU {} and the host failed: {}", gpu.ordinal(), gpu.driver().words(error)));
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Outgoing>> Outgoing::make(Gpu& gpu, const std::vector<std::unique_ptr<Device>>& rails,
                                                  std::size_t chunk_bytes) {
@@ -35,14 +16,15 @@ Result<std::unique_ptr<Outgoing>> Outgoing::make(Gpu& gpu, const std::vector<std
     self->memory_.push_back(Registered(memory, Deregister{&rail->calls()}));
   }
   self->pin_ = std::make_unique<Gpu::Pin>(gpu, self->pages_.data(), bytes);
-  GRADRAIL_ASSIGN(self->queue_, queue_of(gpu));
+  GRADRAIL_ASSIGN(self->queue_, make_copy_queue(gpu.driver(), gpu.ordinal()));
   return self;
 }
 
 Result<std::size_t> Outgoing::fill(std::span<const std::byte> source) {
   if (filled_ - free_ == k_chunks) return 0;
   const std::size_t now = std::min(source.size(), chunk_bytes_);
-  if (const int error = queue_->start(at(filled_), source.data(), now); error != 0) return copy_failed(gpu_, error);
+  if (const int error = queue_->start(at(filled_), source.data(), now); error != 0)
+    return copy_failed(gpu_.driver(), gpu_.ordinal(), error);
   chunks_[filled_++ % k_chunks] = {now, 0, nullptr, 0};
   return now;
 }
@@ -50,7 +32,7 @@ Result<std::size_t> Outgoing::fill(std::span<const std::byte> source) {
 Result<bool> Outgoing::look() {
   const auto before = copied_ + free_;
   if (copied_ < filled_)
-    if (const int error = queue_->poll(copied_); error != 0) return copy_failed(gpu_, error);
+    if (const int error = queue_->poll(copied_); error != 0) return copy_failed(gpu_.driver(), gpu_.ordinal(), error);
   const auto is_free = [](const Chunk& chunk) {
     return chunk.pair == nullptr || chunk.last_write <= chunk.pair->acked();
   };
@@ -75,12 +57,13 @@ void Outgoing::sent(std::size_t bytes, const QueuePair* pair) {
 
 Result<std::unique_ptr<Incoming>> Incoming::make(Gpu& gpu, std::span<std::byte> landing) {
   std::unique_ptr<Incoming> self(new Incoming(gpu, landing));
-  GRADRAIL_ASSIGN(self->queue_, queue_of(gpu));
+  GRADRAIL_ASSIGN(self->queue_, make_copy_queue(gpu.driver(), gpu.ordinal()));
   return self;
 }
 
 Result<void> Incoming::start(std::byte* to, std::span<const std::byte> from, std::size_t parts) {
-  if (const int error = queue_->start(to, from.data(), from.size()); error != 0) return copy_failed(gpu_, error);
+  if (const int error = queue_->start(to, from.data(), from.size()); error != 0)
+    return copy_failed(gpu_.driver(), gpu_.ordinal(), error);
   parts_[started_++ % parts_.size()] = parts;
   return {};
 }
@@ -88,7 +71,7 @@ Result<void> Incoming::start(std::byte* to, std::span<const std::byte> from, std
 Result<std::size_t> Incoming::ended() {
   if (ended_ == started_) return 0;
   std::uint64_t ended = 0;
-  if (const int error = queue_->poll(ended); error != 0) return copy_failed(gpu_, error);
+  if (const int error = queue_->poll(ended); error != 0) return copy_failed(gpu_.driver(), gpu_.ordinal(), error);
   return ended == ended_ ? 0 : parts_[ended_++ % parts_.size()];
 }
 
