@@ -15,8 +15,8 @@ namespace gradrail {
 
 namespace {
 
-constexpr double k_block = 0.15;                // seconds that go with any block, as a weight
-constexpr double k_operations = 50;             // of a size, as a weight: ten selections as briefly as they may be
+constexpr double k_block = 0.15;                // seconds that go with any block
+constexpr double k_operations = 50;             // of a size: ten selections as briefly as they may be
 constexpr double k_share_of_a_block = 0.8;      // of what is left for a size; the rest is for measuring again
 constexpr double k_share_of_a_latecomer = 0.5;  // of what is left of the stage
 constexpr double k_least_of_even_share = 0.6;
@@ -27,6 +27,9 @@ constexpr double k_no_question = 0.1;  // a block expected to take less than thi
 constexpr int k_usual_warmup = 5;
 constexpr int k_turns = 8;
 constexpr int k_fewest_samples = 3;
+
+// Of a size's part of the time.
+double weight(const Allowance::Part& part) { return k_block + k_operations * part.operation; }
 
 double cost(const Pace& pace, double operation, double time_per_point) {
   const int beside = 1 + std::min(k_usual_warmup, pace.most_warmup) + pace.estimates + (pace.refresh ? k_turns : 0);
@@ -40,7 +43,7 @@ void Allowance::begin(std::string stage, double end, std::vector<Part> parts, do
   end_ = end;
   parts_ = std::move(parts);
   more_ = 0;
-  for (const Part& part : parts_) more_ += more * (k_block + k_operations * part.operation);
+  for (const Part& part : parts_) more_ += more * weight(part);
   current_ = -1;
 }
 
@@ -51,7 +54,6 @@ void Allowance::enter(std::int64_t bytes) {
   current_ = bytes;
   double share = k_share_of_a_latecomer;
   if (part != parts_.end()) {
-    const auto weight = [](const Part& p) { return k_block + k_operations * p.operation; };
     const double rest =
         std::accumulate(part, parts_.end(), more_, [&](double sum, const Part& p) { return sum + weight(p); });
     // The least of sizes has some, too: what is measured there spares the larger ones what is far behind.

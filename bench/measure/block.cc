@@ -9,6 +9,7 @@
 #include <random>
 
 #include "bench/measure/allowance.h"
+#include "bench/measure/contender_turns.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/payload.h"
@@ -28,9 +29,6 @@ constexpr int k_largest_batch = 2000;
 constexpr double k_share_for_preparing = 0.4;  // of a block's time; as much as its operations have of the least
 constexpr int k_most_samples = 1000;
 constexpr int k_rounds = 8;
-// What a contender's rank holds, as a multiple of its data: input, output, and what libraries take for sums and keep.
-constexpr std::uint64_t k_contender_copies = 5;
-constexpr Seconds k_longest_turn{60};         // of a contender, beyond what every operation may take
 constexpr std::uint64_t k_most_cases = 4096;  // of a block, as far as the seeds of their data go
 
 double microseconds_since(Clock::time_point begin) {
@@ -50,31 +48,34 @@ std::string main_path(const Traffic& sent) {
   return std::string(to_string(static_cast<Path>(most - sent.begin())));
 }
 
+// What a rank goes over on its own at most, between operations.
+double touched_bytes(const Communicator& group, const std::vector<BlockCase>& cases) {
+  std::uint64_t most = 0;
+  for (const auto& [call, buffers] : cases)
+    most = std::max(most, Buffers::in_bytes(call, group.rank(), group.ranks()) +
+                              Buffers::out_bytes(call, group.rank(), group.ranks()));
+  if (cases.front().buffers->flushes()) most += Buffers::k_flush_bytes;
+  return static_cast<double>(most) * group.ranks_here();
+}
+
 // One rank's view of a block.
 class Block {
  public:
   Block(Bootstrap& bootstrap, Communicator& communicator, const std::vector<BlockCase>& cases,
         const MeasureRules& rules, const Contenders& contenders)
-      : bootstrap_(bootstrap), communicator_(communicator), cases_(cases), rules_(rules), contenders_(contenders) {
-    const std::size_t all = cases.size() + contenders.size();
-    outcomes_.resize(all);
-    estimates_us_.resize(all);
-    barriers_us_.resize(all);
-    sent_.resize(all);
-    samples_.resize(all);
-    wanted_.resize(all);
+      : bootstrap_(bootstrap),
+        communicator_(communicator),
+        cases_(cases),
+        rules_(rules),
+        entrants_(cases.size() + contenders.size()),
+        patience_(control_wait(rules.timeout, touched_bytes(communicator, cases))),
+        contenders_(bootstrap, communicator.ranks(), contenders, std::span(entrants_).subspan(cases.size()),
+                    cases.front(), rules, patience_) {
     looks_.resize(cases.size());
     spent_.resize(cases.size());
     coded_ = std::any_of(cases.begin(), cases.end(),
                          [](const BlockCase& one) { return one.call.coding.asked() || one.call.coding.permitted(); }) &&
              Gradient::fits(cases.front().call);
-    double touched = 0;
-    for (const auto& [call, buffers] : cases)
-      touched =
-          std::max(touched, static_cast<double>(Buffers::in_bytes(call, communicator.rank(), communicator.ranks()) +
-                                                Buffers::out_bytes(call, communicator.rank(), communicator.ranks())));
-    if (flushes()) touched += static_cast<double>(Buffers::k_flush_bytes);
-    patience_ = control_wait(rules.timeout, touched * communicator.ranks_here());
   }
 
   Result<std::vector<Outcome>> run() {
@@ -82,12 +83,14 @@ class Block {
     // What a codec remembers of other data would show as its error.
     communicator_.forget_encodings();
     GRADRAIL_TRY(prepare_cases());
-    GRADRAIL_TRY(prepare_contenders());
+    GRADRAIL_TRY(contenders_.prepare(data_seed(cases_.size())));
     GRADRAIL_TRY(agree());
     GRADRAIL_TRY(fill_with_gradients());
     GRADRAIL_TRY(take_samples());
     GRADRAIL_TRY(collect());
-    return std::move(outcomes_);
+    std::vector<Outcome> outcomes;
+    for (Entrant& one : entrants_) outcomes.push_back(std::move(one.outcome));
+    return outcomes;
   }
 
  private:
@@ -106,7 +109,7 @@ class Block {
     return communicator_.run(call, soon());
   }
   // As it came to be: auto may have chosen to.
-  [[nodiscard]] bool encoded(std::size_t index) const { return !outcomes_[index].ran.codec.empty(); }
+  [[nodiscard]] bool encoded(std::size_t index) const { return !entrants_[index].outcome.ran.codec.empty(); }
   // The input changes from sample to sample, so that the codecs' must be made anew; of all cases alike, too.
   [[nodiscard]] bool refills() const {
     return coded_ && (cases_.front().call.in_place || cases_.front().buffers->rotates());
@@ -114,29 +117,38 @@ class Block {
   // Of all cases alike.
   [[nodiscard]] bool flushes() const { return cases_.front().buffers->flushes(); }
 
-  // The clock of rank 0 says how many there is time for.
   Result<void> prepare_cases() {
     for (std::size_t i = 0; i < cases_.size(); ++i) {
-      if (i > 0 && rules_.most_time.count() > 0) {
-        ByteWriter writer;
-        writer.put(static_cast<std::uint8_t>(elapsed() < k_share_for_preparing * rules_.most_time));
-        GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), Deadline::after(patience_)));
-        ByteReader reader(told);
-        if (reader.get<std::uint8_t>() == 0) {
-          for (; i < cases_.size(); ++i) outcomes_[i].refused = Error{Code::exhausted, "there was no time left for it"};
-          return {};
-        }
+      bool go_on = true;
+      if (i > 0) {
+        GRADRAIL_ASSIGN(go_on, there_is_time(k_share_for_preparing));
       }
-      GRADRAIL_TRY(prepare(i));
+      if (go_on)
+        GRADRAIL_TRY(prepare(i));
+      else
+        for (; i < cases_.size(); ++i) entrants_[i].outcome = Outcome::without_time();
     }
     return {};
   }
+  // By the clock of rank 0: whether this share of the block's time is left. Collective.
+  Result<bool> there_is_time(double share) {
+    if (rules_.most_time.count() <= 0) return true;
+    ByteWriter writer;
+    writer.put(static_cast<std::uint8_t>(elapsed() < share * rules_.most_time));
+    GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), Deadline::after(patience_)));
+    ByteReader reader(told);
+    const bool left = reader.get<std::uint8_t>() != 0;
+    if (!reader.ok()) return fail(Code::malformed, "rank 0's word on what time is left is damaged", 0);
+    return left;
+  }
   [[nodiscard]] Seconds elapsed() const { return Clock::now() - begin_; }
   [[nodiscard]] int warmup() const { return std::max(1, std::min(rules_.warmup, rules_.pace.most_warmup)); }
+  [[nodiscard]] std::uint64_t data_seed(std::size_t index) const { return rules_.seed * k_most_cases + index; }
 
   // Resolves, checks and warms up one case.
   Result<void> prepare(std::size_t index) {
-    Outcome& outcome = outcomes_[index];
+    Entrant& entrant = entrants_[index];
+    Outcome& outcome = entrant.outcome;
     Call call = cases_[index].call;
     Buffers& buffers = *cases_[index].buffers;
     const int rank = communicator_.rank();
@@ -152,8 +164,7 @@ class Block {
     outcome.ran = *ran;
     if (coded_) GRADRAIL_TRY(look(index));
     if (rules_.check && !encoded(index)) {
-      const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root,
-                            rules_.seed * k_most_cases + index);
+      const Payload payload(call.collective, call.count, call.type, call.op, ranks, call.root, data_seed(index));
       buffers.place(call, rank, ranks);
       const auto in = Buffers::in_bytes(call, rank, ranks);
       const auto out = Buffers::out_bytes(call, rank, ranks);
@@ -174,17 +185,17 @@ class Block {
     }
     const double last_us = microseconds_since(begin);
     const Traffic after = communicator_.traffic();
-    for (std::size_t path = 0; path < k_paths; ++path) sent_[index][path] = after[path] - before[path];
-    looks_[index].wire_bytes = std::accumulate(sent_[index].begin(), sent_[index].end(), std::uint64_t{0}) /
+    for (std::size_t path = 0; path < k_paths; ++path) entrant.sent[path] = after[path] - before[path];
+    looks_[index].wire_bytes = std::accumulate(entrant.sent.begin(), entrant.sent.end(), std::uint64_t{0}) /
                                static_cast<std::uint64_t>(warmup());
     GRADRAIL_TRY(communicator_.barrier(soon()));
     // The shortest of a few: after others had the cores, the first ones tell more about the scheduler.
-    estimates_us_[index] = rules_.pace.estimates > 0 ? std::numeric_limits<double>::infinity() : last_us;
+    entrant.estimate_us = rules_.pace.estimates > 0 ? std::numeric_limits<double>::infinity() : last_us;
     for (int i = 0; i < rules_.pace.estimates; ++i) {
       buffers.before_sample();
       begin = Clock::now();
       GRADRAIL_TRY(once(index));
-      estimates_us_[index] = std::min(estimates_us_[index], microseconds_since(begin));
+      entrant.estimate_us = std::min(entrant.estimate_us, microseconds_since(begin));
     }
     return {};
   }
@@ -193,7 +204,7 @@ class Block {
   Result<void> look(std::size_t index) {
     Call call = cases_[index].call;
     const int rank = communicator_.rank();
-    const Gradient gradient(call, communicator_.ranks(), rules_.seed * k_most_cases + index);
+    const Gradient gradient(call, communicator_.ranks(), data_seed(index));
     cases_[index].buffers->place(call, rank, communicator_.ranks());
     const auto in = Buffers::in_bytes(call, rank, communicator_.ranks());
     const auto out = Buffers::out_bytes(call, rank, communicator_.ranks());
@@ -204,7 +215,7 @@ class Block {
     CodingLook& mine = looks_[index];
     mine.seen = gradient.look(rank, {call.out.data(), out});
     if (encoded(index)) {
-      GRADRAIL_ASSIGN(mine.error_of_one, gradient.error_of_one(outcomes_[index].ran.codec, rank));
+      GRADRAIL_ASSIGN(mine.error_of_one, gradient.error_of_one(entrants_[index].outcome.ran.codec, rank));
       mine.dense_bytes = communicator_.encoding().dense_bytes;
       mine.seen.non_finite |= communicator_.encoding().non_finite;
     }
@@ -237,15 +248,17 @@ class Block {
     ByteWriter mine;
     mine.put(static_cast<std::uint8_t>(communicator_.crowded()));
     mine.put(elapsed().count());
-    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
-      mine.put(outcomes_[i].wrong);
-      mine.put(estimates_us_[i]);
-      for (const std::uint64_t bytes : sent_[i]) mine.put(bytes);
+    for (std::size_t i = 0; i < entrants_.size(); ++i) {
+      mine.put(entrants_[i].outcome.wrong);
+      mine.put(entrants_[i].estimate_us);
+      for (const std::uint64_t bytes : entrants_[i].sent) mine.put(bytes);
       if (coded_ && i < looks_.size()) looks_[i].put(mine);
     }
     GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(std::move(mine).take(), Deadline::after(patience_)));
-    for (Outcome& outcome : outcomes_) outcome.wrong = 0;
-    std::fill(sent_.begin(), sent_.end(), Traffic{});
+    for (Entrant& one : entrants_) {
+      one.outcome.wrong = 0;
+      one.sent = {};
+    }
     std::vector<std::vector<CodingLook>> looks(coded_ ? looks_.size() : 0);  // by case, by rank
     double shortest_us = k_shortest_sample_us;
     double spent = 0;
@@ -253,69 +266,86 @@ class Block {
       ByteReader reader(bytes);
       if (reader.get<std::uint8_t>() != 0) shortest_us = k_shortest_crowded_us;
       spent = std::max(spent, reader.get<double>());
-      for (std::size_t i = 0; i < outcomes_.size(); ++i) {
-        outcomes_[i].wrong += reader.get<std::uint64_t>();
-        estimates_us_[i] = std::max(estimates_us_[i], reader.get<double>());
-        for (std::uint64_t& total : sent_[i]) total += reader.get<std::uint64_t>();
+      for (std::size_t i = 0; i < entrants_.size(); ++i) {
+        entrants_[i].outcome.wrong += reader.get<std::uint64_t>();
+        entrants_[i].estimate_us = std::max(entrants_[i].estimate_us, reader.get<double>());
+        for (std::uint64_t& total : entrants_[i].sent) total += reader.get<std::uint64_t>();
         if (coded_ && i < looks_.size()) looks.at(i).push_back(CodingLook::get(reader));
       }
       if (!reader.ok()) return fail(Code::malformed, "a rank's report of its checks is damaged");
     }
-    for (std::size_t i = 0; i < looks.size(); ++i)
-      if (!outcomes_[i].refused) {
-        const Judgement judged = judge(cases_[i].call, outcomes_[i].ran, looks[i], rules_.seed * k_most_cases + i);
-        outcomes_[i].coding = judged.figures;
-        outcomes_[i].why_wrong = rules_.check ? judged.why_wrong : "";
-        if (!outcomes_[i].why_wrong.empty()) outcomes_[i].wrong = cases_[i].call.count;
-      }
-    for (std::size_t i = 0; i < outcomes_.size(); ++i) {
-      if (outcomes_[i].refused || outcomes_[i].wrong > 0) continue;
-      if (!is_contender(i)) outcomes_[i].path = main_path(sent_[i]);
-      const double once_us = std::max(estimates_us_[i], 0.01);
-      // With flushed caches only the first call of a batch would find them so.
-      if (synchronises(cases_.front().call.collective) && !flushes() && !refills())
-        outcomes_[i].batch = static_cast<int>(std::clamp(shortest_us / once_us, 1.0, double{k_largest_batch}));
-      const double sample_us = once_us * outcomes_[i].batch + barriers_us_[i];
-      const double fit = rules_.time_per_point.count() * 1e6 / sample_us;
-      wanted_[i] = rules_.samples > 0
-                       ? rules_.samples
-                       : static_cast<int>(std::clamp(fit, double(rules_.pace.fewest_samples), double{k_most_samples}));
-      samples_[i].reserve(static_cast<std::size_t>(wanted_[i]));
+    for (std::size_t i = 0; i < looks.size(); ++i) {
+      Outcome& outcome = entrants_[i].outcome;
+      if (outcome.refused) continue;
+      const Judgement judged = judge(cases_[i].call, outcome.ran, looks[i], data_seed(i));
+      outcome.coding = judged.figures;
+      outcome.why_wrong = rules_.check ? judged.why_wrong : "";
+      if (!outcome.why_wrong.empty()) outcome.wrong = cases_[i].call.count;
     }
+    for (std::size_t i = 0; i < cases_.size(); ++i)
+      if (!entrants_[i].outcome.refused) entrants_[i].outcome.path = main_path(entrants_[i].sent);
+    for (Entrant& one : entrants_) settle_samples(one, shortest_us);
     if (rules_.most_time.count() > 0) fit_into((rules_.most_time.count() - spent) * 1e6);
     return {};
   }
 
+  // How many samples, of how many operations.
+  void settle_samples(Entrant& one, double shortest_us) const {
+    if (one.outcome.refused || one.outcome.wrong > 0) return;
+    const double once_us = std::max(one.estimate_us, 0.01);
+    // With flushed caches only the first call of a batch would find them so.
+    if (synchronises(cases_.front().call.collective) && !flushes() && !refills())
+      one.outcome.batch = static_cast<int>(std::clamp(shortest_us / once_us, 1.0, double{k_largest_batch}));
+    const double fit = rules_.time_per_point.count() * 1e6 / (once_us * one.outcome.batch + one.barrier_us);
+    one.wanted = rules_.samples > 0
+                     ? rules_.samples
+                     : static_cast<int>(std::clamp(fit, double(rules_.pace.fewest_samples), double{k_most_samples}));
+    one.own_us.reserve(static_cast<std::size_t>(one.wanted));
+  }
+
   void fit_into(double left_us) {
+    std::vector<int> wanted;
     std::vector<double> sample_us;
-    for (std::size_t i = 0; i < outcomes_.size(); ++i)
-      sample_us.push_back((refresh_ ? 2 : 1) * (estimates_us_[i] * outcomes_[i].batch + barriers_us_[i]));
-    refresh_ = !fit_samples(wanted_, sample_us, left_us) && refresh_;
+    for (const Entrant& one : entrants_) {
+      wanted.push_back(one.wanted);
+      sample_us.push_back((refresh_ ? 2 : 1) * (one.estimate_us * one.outcome.batch + one.barrier_us));
+    }
+    refresh_ = !fit_samples(wanted, sample_us, left_us) && refresh_;
+    for (std::size_t i = 0; i < entrants_.size(); ++i) entrants_[i].wanted = wanted[i];
   }
 
   Result<void> take_samples() {
-    std::vector<std::size_t> order(outcomes_.size());
+    std::vector<std::size_t> order(entrants_.size());
     std::iota(order.begin(), order.end(), 0);
     std::mt19937_64 random(rules_.seed);  // the same on all ranks
+    bool begun = false;
     for (int round = 0; round < k_rounds; ++round) {
       std::shuffle(order.begin(), order.end(), random);
       for (const std::size_t index : order) {
-        const int until = wanted_[index] * (round + 1) / k_rounds;
-        if (is_contender(index)) {
-          GRADRAIL_TRY(give_turn(index, until));
+        // Something in the first round for all, if the time runs out.
+        const int until = (entrants_[index].wanted * (round + 1) + k_rounds - 1) / k_rounds;
+        if (index >= cases_.size()) {
+          GRADRAIL_TRY(contenders_.give_turn(index - cases_.size(), until));
           continue;
         }
-        if (static_cast<int>(samples_[index].size()) >= until) continue;
+        const auto taken = [&] { return static_cast<int>(entrants_[index].own_us.size()); };
+        if (taken() >= until) continue;
+        bool go_on = true;
+        if (begun) {
+          GRADRAIL_ASSIGN(go_on, there_is_time(1));
+        }
+        if (!go_on) return {};
+        begun = true;
         if (refresh_) GRADRAIL_TRY(once(index));  // its code and data come back into the caches
-        while (static_cast<int>(samples_[index].size()) < until) GRADRAIL_TRY(take_sample(index));
+        while (taken() < until) GRADRAIL_TRY(take_sample(index));
       }
-      if (round == 0) drop_hopeless();
+      if (round == 0) contenders_.drop_hopeless();
     }
     return {};
   }
 
   Result<void> take_sample(std::size_t index) {
-    const int batch = outcomes_[index].batch;
+    const int batch = entrants_[index].outcome.batch;
     Buffers& buffers = *cases_[index].buffers;
     buffers.before_sample();
     GRADRAIL_TRY(buffers.flushes() ? everyone_is_here() : communicator_.barrier(soon()));
@@ -333,7 +363,7 @@ class Block {
       if (i > 0 && buffers.rotates()) buffers.place(call, communicator_.rank(), communicator_.ranks());
       GRADRAIL_TRY(communicator_.run(call, deadline));
     }
-    samples_[index].push_back(microseconds_since(begin) / batch);
+    entrants_[index].own_us.push_back(microseconds_since(begin) / batch);
     if (encoded(index)) {
       const Encoding& encoding = communicator_.encoding();
       spent_[index].encode += encoding.encode;
@@ -343,95 +373,12 @@ class Block {
     return {};
   }
 
-  [[nodiscard]] bool is_contender(std::size_t index) const { return index >= cases_.size(); }
-  [[nodiscard]] Contender* contender(std::size_t index) const { return contenders_[index - cases_.size()]; }
-  // What a contender may take for work that we expect to take so long.
-  [[nodiscard]] Seconds patience(double expected_us) const {
-    return patience_ + Seconds(std::min(3 * expected_us * 1e-6, k_longest_turn.count()));
-  }
-
-  // Rank 0 has its contenders check and warm up, one after the other, while the others wait; what they say reaches all
-  // in agree().
-  Result<void> prepare_contenders() {
-    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
-      if (contender(i) != nullptr) {
-        make_room(i);
-        const auto trial =
-            contender(i)->prepare(cases_.front().call, cases_.front().buffers->cache(), rules_.warmup, rules_.check,
-                                  rules_.seed * k_most_cases + i, Deadline::after(patience(0)));
-        if (trial) {
-          outcomes_[i].wrong = trial->wrong;
-          estimates_us_[i] = trial->operation_us;
-          barriers_us_[i] = trial->barrier_us;
-        } else {
-          outcomes_[i].refused = trial.error();
-        }
-      }
-      GRADRAIL_TRY(everyone_has_waited());
-    }
-    return {};
-  }
-
-  // For the contender that comes next, on rank 0. Without it the kernel would end some process.
-  void make_room(std::size_t next) {
-    const Call& call = cases_.front().call;
-    const std::uint64_t wanted =
-        k_contender_copies * static_cast<std::uint64_t>(communicator_.ranks()) *
-        std::max(Buffers::in_bytes(call, 0, communicator_.ranks()), Buffers::out_bytes(call, 0, communicator_.ranks()));
-    for (std::uint64_t free = rules_.free_memory(); free > 0 && free < wanted; free = rules_.free_memory()) {
-      std::size_t slowest = next;
-      for (std::size_t i = cases_.size(); i < next; ++i)
-        if (!outcomes_[i].refused && (slowest == next || estimates_us_[i] > estimates_us_[slowest])) slowest = i;
-      if (slowest == next) return;
-      contender(slowest)->release(Deadline::after(patience_));
-      outcomes_[slowest].refused = Error{
-          Code::exhausted,
-          fmt::format("left out after a trial of {:.0f} us, as there is no memory for the ranks of all libraries; "
-                      "measure fewer of them (--against) or smaller messages (-e)",
-                      estimates_us_[slowest]),
-          Error::k_no_peer, 0};
-    }
-  }
-
-  // Our ranks sleep in this until rank 0 comes. Rank 0's end is noticed at once; the deadline is for one that was
-  // stopped.
-  Result<void> everyone_has_waited() { return bootstrap_.barrier(Deadline::after(patience_ * 2 + k_longest_turn)); }
-
-  // The contender takes samples until it has so many. What goes wrong there is its own affair, and ends its part.
-  Result<void> give_turn(std::size_t index, int until) {
-    Contender* const it = contender(index);
-    Outcome& outcome = outcomes_[index];
-    const int more = until - static_cast<int>(samples_[index].size());
-    if (it != nullptr && !outcome.refused && outcome.wrong == 0 && more > 0) {
-      const double expected_us = (estimates_us_[index] * outcome.batch + barriers_us_[index]) * more;
-      auto taken = it->measure(more, outcome.batch, Deadline::after(patience(expected_us)));
-      if (taken)
-        samples_[index].insert(samples_[index].end(), taken->begin(), taken->end());
-      else
-        outcome.refused = std::move(taken).error();
-    }
-    return everyone_has_waited();
-  }
-
-  // On rank 0, which alone knows; the others wait for it all the same.
-  void drop_hopeless() {
-    double best = 0;
-    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i)
-      if (!samples_[i].empty() && (best == 0 || median(samples_[i]) < best)) best = median(samples_[i]);
-    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
-      if (samples_[i].empty() || median(samples_[i]) <= k_hopeless * best) continue;
-      wanted_[i] = 0;
-      contender(i)->release(Deadline::after(patience_));
-    }
-  }
-
   Result<void> collect() {
-    for (std::size_t i = cases_.size(); i < outcomes_.size(); ++i) {
-      outcomes_[i].samples_us = std::move(samples_[i]);
-      if (contender(i) != nullptr) contender(i)->release(Deadline::after(patience_));
-    }
+    contenders_.release();
+    for (std::size_t i = cases_.size(); i < entrants_.size(); ++i)
+      entrants_[i].outcome.samples_us = std::move(entrants_[i].own_us);
     for (std::size_t i = 0; i < cases_.size(); ++i) {
-      const auto mine = std::as_bytes(std::span(samples_[i]));
+      const auto mine = std::as_bytes(std::span(entrants_[i].own_us));
       GRADRAIL_ASSIGN(const auto all, bootstrap_.all_gather(mine, Deadline::after(patience_)));
       std::vector<std::vector<double>> by_rank;
       for (const Bytes& bytes : all) {
@@ -439,7 +386,9 @@ class Block {
         std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(double));
         by_rank.push_back(std::move(samples));
       }
-      outcomes_[i].samples_us = slowest_rank(by_rank);
+      Outcome& outcome = entrants_[i].outcome;
+      outcome.samples_us = slowest_rank(by_rank);
+      if (outcome.samples_us.empty() && !outcome.refused && outcome.wrong == 0) outcome = Outcome::without_time();
     }
     return collect_shares();
   }
@@ -458,8 +407,8 @@ class Block {
       ByteReader reader(bytes);
       for (std::size_t i = 0; i < spent_.size(); ++i) {
         const auto encode = reader.get<double>(), decode = reader.get<double>(), whole = reader.get<double>();
-        if (!outcomes_[i].coding || !(whole > 0)) continue;
-        CodingFigures& figures = *outcomes_[i].coding;
+        if (!entrants_[i].outcome.coding || !(whole > 0)) continue;
+        CodingFigures& figures = *entrants_[i].outcome.coding;
         if ((encode + decode) / whole < figures.encode_share + figures.decode_share) continue;
         figures.encode_share = encode / whole;
         figures.decode_share = decode / whole;
@@ -475,14 +424,9 @@ class Block {
   const MeasureRules& rules_;
   Clock::time_point begin_ = Clock::now();
   bool refresh_ = rules_.pace.refresh;
-  Seconds patience_{};  // with ranks that are busy on their own
-  const Contenders& contenders_;
-  std::vector<Outcome> outcomes_;  // of our cases, then of the contenders; so are all below
-  std::vector<double> estimates_us_;
-  std::vector<double> barriers_us_;  // contenders only, whose barriers may cost more than what they enclose
-  std::vector<Traffic> sent_;        // by the warm-up; all ranks' once agreed
-  std::vector<int> wanted_;
-  std::vector<std::vector<double>> samples_;
+  std::vector<Entrant> entrants_;  // our cases, then the contenders
+  Seconds patience_{};             // with ranks that are busy on their own
+  ContenderTurns contenders_;
   bool coded_ = false;             // some case's data is encoded
   std::vector<CodingLook> looks_;  // by case, as the next
   std::vector<CodingTime> spent_;  // over samples
@@ -490,6 +434,13 @@ class Block {
 };
 
 }  // namespace
+
+Outcome Outcome::without_time() {
+  Outcome outcome;
+  outcome.refused = Error{Code::exhausted, "there was no time left for it"};
+  outcome.no_time = true;
+  return outcome;
+}
 
 std::uint64_t available_memory() {
   const auto capacity = read_capacity();

@@ -59,8 +59,9 @@ struct MeasureRules {
   // together take consecutive ways. Nothing: they stay where the system has them.
   std::optional<std::uint64_t> deal_out_ranks{};
   Pace pace{};
-  // Of the whole block; 0: no limit. What has not begun to be checked after 0.4 of it is refused, and the dearest take
-  // fewer samples, so that it is passed by one case's preparation and three samples a case at most. Without contenders.
+  // Of the whole block; 0: no limit. What has not begun to be checked after 0.4 of it is left out, the dearest take
+  // fewer samples, and none once it is over: it is passed by one case's preparation or turn at most.
+  // Without contenders.
   Seconds most_time{0};
   Seconds timeout{30};     // for one operation
   std::uint64_t seed = 1;  // of data and order
@@ -69,7 +70,11 @@ struct MeasureRules {
 };
 
 struct Outcome {
-  std::optional<Error> refused;  // the algorithm is not defined for this case, or no such algorithm
+  [[nodiscard]] static Outcome without_time();
+
+  // The algorithm is not defined for this case, there is no such algorithm, or something was missing.
+  std::optional<Error> refused;
+  bool no_time = false;  // refused, as most_time was over
   Ran ran;
   std::string path;         // by which most bytes went: "zero-copy"; "-" where nothing was sent
   std::uint64_t wrong = 0;  // elements, over all ranks

@@ -61,6 +61,7 @@ struct Blueprint {
   Seconds each{};
   Pace pace{};
   Seconds most_time{0};
+  int times = 1;
 };
 
 Bytes pack(const Blueprint& block) {
@@ -69,6 +70,7 @@ Bytes pack(const Blueprint& block) {
   writer.put(block.each.count());
   put(writer, block.pace);
   writer.put(block.most_time.count());
+  writer.put(block.times);
   return std::move(writer).take();
 }
 
@@ -79,21 +81,9 @@ Result<Blueprint> unpack_blueprint(const Bytes& bytes) {
   block.each = Seconds(reader.get<double>());
   block.pace = get_pace(reader);
   block.most_time = Seconds(reader.get<double>());
+  block.times = reader.get<int>();
   if (!reader.ok()) return fail(Code::malformed, "rank 0's list of what to measure is damaged", 0);
   return block;
-}
-
-Bytes pack(const std::vector<Selection>& selections) {
-  ByteWriter writer;
-  put(writer, selections);
-  return std::move(writer).take();
-}
-
-Result<std::vector<Selection>> unpack_selections(const Bytes& bytes) {
-  ByteReader reader(bytes);
-  auto selections = get_selections(reader);
-  if (!reader.ok()) return fail(Code::malformed, "rank 0's list of what to measure is damaged", 0);
-  return selections;
 }
 
 class Survey {
@@ -242,44 +232,28 @@ class Survey {
   // many that are about as fast the luckiest would be taken for the best. So what may be the best is measured again, in
   // blocks some time apart, and only these count.
   Result<void> measure_again(Buffers& buffers, Collective collective, std::vector<SizeTimes>& sizes) {
-    std::vector<std::vector<Selection>> finalists;
-    std::vector<int> rounds;
+    const Seconds share = (1 - k_share_of_first_pass) * options_.most_time / static_cast<double>(sizes.size());
+    std::vector<Blueprint> again;
     for (const SizeTimes& size : sizes) {
       // Ranks other than 0 know only their own times.
-      GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(pack(may_be_best(size)), soon()));
-      GRADRAIL_ASSIGN(finalists.emplace_back(), unpack_selections(told));
-      const Seconds share = (1 - k_share_of_first_pass) * options_.most_time / static_cast<double>(sizes.size());
-      GRADRAIL_ASSIGN(rounds.emplace_back(), rounds_for(size, finalists.back(), std::min(k_again_at_a_size, share)));
+      GRADRAIL_ASSIGN(const Bytes told,
+                      bootstrap_.broadcast(pack(finalists(size, std::min(k_again_at_a_size, share))), soon()));
+      GRADRAIL_ASSIGN(again.emplace_back(), unpack_blueprint(told));
     }
     std::vector<std::map<std::size_t, double>> logs(sizes.size());  // of a size: sums of ln of seconds, by finalist
     for (int round = 0; round < k_rounds; ++round)
       for (std::size_t s = 0; s < sizes.size(); ++s) {
-        if (round >= rounds[s]) continue;
-        GRADRAIL_ASSIGN(const Times again, measure(buffers, collective, sizes[s].bytes, {finalists[s], k_second_time},
-                                                   s + static_cast<std::size_t>(round)));
-        for (const auto& [selection, seconds] : again) {
-          const auto place = std::find(finalists[s].begin(), finalists[s].end(), selection) - finalists[s].begin();
-          logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / rounds[s];
+        if (round >= again[s].times) continue;
+        GRADRAIL_ASSIGN(const Times times,
+                        measure(buffers, collective, sizes[s].bytes, again[s], s + static_cast<std::size_t>(round)));
+        for (const auto& [selection, seconds] : times) {
+          const auto& all = again[s].selections;
+          const auto place = std::find(all.begin(), all.end(), selection) - all.begin();
+          logs[s][static_cast<std::size_t>(place)] += std::log(seconds) / again[s].times;
         }
       }
-    for (std::size_t s = 0; s < sizes.size(); ++s) take_the_later(sizes[s].seconds, finalists[s], logs[s]);
+    for (std::size_t s = 0; s < sizes.size(); ++s) take_the_later(sizes[s].seconds, again[s].selections, logs[s]);
     return {};
-  }
-
-  // Collective: how often there is time to measure them again.
-  Result<int> rounds_for(const SizeTimes& size, const std::vector<Selection>& finalists, Seconds time) const {
-    double one_round = 0;
-    for (const auto& [selection, seconds] : size.seconds)
-      if (std::find(finalists.begin(), finalists.end(), selection) != finalists.end())
-        one_round += std::max(k_second_time.count(), k_least_operations * seconds);
-    const double fit = one_round > 0 ? time.count() / one_round : 0;
-    ByteWriter writer;
-    writer.put(finalists.size() < 2 ? 0 : static_cast<int>(std::min<double>(k_rounds, fit)));
-    GRADRAIL_ASSIGN(const Bytes told, bootstrap_.broadcast(std::move(writer).take(), soon()));
-    ByteReader reader(told);
-    const int rounds = reader.get<int>();
-    if (!reader.ok()) return fail(Code::malformed, "rank 0's number of rounds is damaged", 0);
-    return rounds;
   }
 
   // Times of those that were not measured again are brought to the machine as it was then.
@@ -323,15 +297,20 @@ class Survey {
     return times;
   }
 
-  // Rank 0's.
-  static std::vector<Selection> may_be_best(const SizeTimes& size) {
+  // Rank 0's: what may be the best, as often as there is time for.
+  static Blueprint finalists(const SizeTimes& size, Seconds time) {
     Times order = size.seconds;
     std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-    std::vector<Selection> nearest;
-    for (const auto& [selection, seconds] : order)
-      if (nearest.size() < k_most_finalists && seconds <= k_may_be_best * order.front().second)
-        nearest.push_back(selection);
-    return nearest;
+    Blueprint again{{}, k_second_time};
+    double once = 0;  // seconds, about
+    for (const auto& [selection, seconds] : order) {
+      if (again.selections.size() == k_most_finalists || seconds > k_may_be_best * order.front().second) break;
+      again.selections.push_back(selection);
+      once += std::max(k_second_time.count(), k_least_operations * seconds);
+    }
+    const bool rivals = again.selections.size() >= 2;
+    again.times = rivals ? static_cast<int>(std::min<double>(k_rounds, time.count() / once)) : 0;
+    return again;
   }
 
   static Bytes pack_observations(const std::vector<Observation>& observations) {

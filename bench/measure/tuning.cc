@@ -194,8 +194,6 @@ class Tuner {
       for (std::size_t i = 0; i < tuned_.sizes.size(); ++i) {
         TunedSize& size = tuned_.sizes[i];
         if (size.phase == now || rules_.phase() != now || hurry()) continue;
-        say(fmt::format("{} was measured in another phase of the machine, and is measured again",
-                        format_size(size.bytes)));
         std::vector<std::size_t> which;
         for (std::size_t c = 0; c < size.samples_us.size(); ++c)
           if (!size.samples_us[c].empty()) which.push_back(c);
@@ -203,7 +201,11 @@ class Tuner {
         const auto place = tuned_.sizes.begin() + static_cast<std::ptrdiff_t>(i);
         tuned_.sizes.erase(place);
         GRADRAIL_TRY(measure_at(before.bytes, which));
-        if (find(before.bytes) == tuned_.sizes.end()) tuned_.sizes.insert(place, before);
+        if (find(before.bytes) == tuned_.sizes.end())
+          tuned_.sizes.insert(place, before);
+        else
+          say(fmt::format("{} had been measured in another phase of the machine, and was measured again",
+                          format_size(before.bytes)));
       }
     }
     return {};

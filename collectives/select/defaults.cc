@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
 constexpr int k_few_ranks = 8;
-constexpr std::uint64_t k_two_shot_bytes = 32 << 10;
+constexpr std::uint64_t k_two_shot_bytes = 32 << 10;         // from here on, of two ranks
+constexpr std::uint64_t k_shared_two_shot_bytes = 64 << 10;  // of three and four, which may share cores
 constexpr int k_known_ranks = 4;
 constexpr std::uint64_t k_pushed_bytes = 8 << 10;  // from here on, reading and writing each byte once decides
 // So long, pushing in pieces of that size is half as fast again as each rank's part in one stream
@@ -51,7 +52,7 @@ Selection known_selection(const Question& question) {
     return {};
   // More than two: whatever memory it is, as ranks whose memory differs must choose alike.
   if (question.ranks > 2)
-    return question.bytes >= k_two_shot_bytes * 2 && question.reached != Reached::unknown
+    return question.bytes >= k_shared_two_shot_bytes && question.reached != Reached::unknown
                ? with_default_tuning("two_shot", question)
                : Selection{};
   // Memory that all reach is read once and written once, by each rank a part of it.

@@ -291,6 +291,27 @@ TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
   EXPECT_NEAR(static_cast<double>(tuned->ranges[0].to_bytes), 900, 500);
 }
 
+TEST(Tuning, OnlyWhatWasMeasuredAgainIsSaidToBe) {
+  for (const bool there_is_time : {true, false}) {
+    Machine machine = machine_with_a_crossing();
+    TuneRules rules;
+    std::string phase = "near";
+    std::string said;
+    rules.phase = [&] { return phase; };
+    rules.say = [&](const std::string& what) { said += what; };
+    const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+      if (phase == "far" && !there_is_time) return Result<SelectionSamples>(SelectionSamples(selections.size()));
+      if (bytes == 1 << 25) phase = "far";
+      return machine.measure()(bytes, selections, effort);
+    };
+    ASSERT_TRUE(tune_sizes(k_question, std::vector<std::int64_t>{1 << 23, 1 << 25}, 4, measure, rules));
+    EXPECT_EQ(said.find("8 MiB had been measured in another phase of the machine, and was measured again") !=
+                  std::string::npos,
+              there_is_time)
+        << said;
+  }
+}
+
 TEST(Regret, SizesJudgedInAnotherPhaseAreJudgedAgain) {
   Machine machine = machine_with_a_crossing();
   TuneRules rules;
