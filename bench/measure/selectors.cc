@@ -105,16 +105,11 @@ std::shared_ptr<const DecisionTable> without_other_phases(std::shared_ptr<const 
   return std::make_shared<const DecisionTable>(std::move(left));
 }
 
-Result<std::shared_ptr<const Selector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
-                                                   const SurveyOptions& needs, const CostModel& links) {
+Result<std::shared_ptr<CostSelector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
+                                                 const SurveyOptions& needs, const CostModel& links) {
   GRADRAIL_ASSIGN(const GroupTimes times, survey(bootstrap, communicator, links, needs));
   const char* const source = times.observations.empty() ? "measured links" : "measured links and algorithms";
-  const auto model = std::make_shared<CostSelector>(links, source, times);
-  for (const Collective collective : needs.coded_collectives) {
-    GRADRAIL_ASSIGN(auto codecs, survey_codecs(bootstrap, communicator, collective, *model, needs));
-    model->know_codecs(collective, std::move(codecs));
-  }
-  return model;
+  return std::make_shared<CostSelector>(links, source, times);
 }
 
 Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator, const SurveyOptions& needs,
@@ -122,8 +117,13 @@ Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicato
   GRADRAIL_ASSIGN(const LinkCalibration links,
                   calibrate(bootstrap, communicator, needs.buffers, communicator.cores(), needs.timeout));
   GRADRAIL_ASSIGN(const auto model, make_model(bootstrap, communicator, needs, links.model));
-  if (table == nullptr) return Selectors{model, links};
-  return Selectors{std::make_shared<const TableSelector>(*table, name, model), links};
+  std::shared_ptr<const Selector> selector = model;
+  if (table != nullptr) selector = std::make_shared<const TableSelector>(*table, name, model);
+  for (const Collective collective : needs.coded_collectives) {
+    GRADRAIL_ASSIGN(auto codecs, survey_codecs(bootstrap, communicator, collective, *selector, needs));
+    model->know_codecs(collective, std::move(codecs));
+  }
+  return Selectors{std::move(selector), links};
 }
 
 Result<void> write_whole_file(const std::string& path, std::string_view text) {

@@ -8,6 +8,7 @@
 #include "bench/measure/link.h"
 #include "bench/measure/survey.h"
 #include "collectives/exec/communicator.h"
+#include "collectives/select/cost_selector.h"
 #include "collectives/select/table.h"
 #include "results/record.h"
 #include "transports/bootstrap.h"
@@ -53,16 +54,16 @@ class LateSelector : public Selector {
 
 // Collective: measures algorithms on the communicator as far as `needs` says, and makes the model of its links, which
 // interpolates between what was measured, the same on all ranks. Errors: those of survey().
-[[nodiscard]] Result<std::shared_ptr<const Selector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
-                                                                 const SurveyOptions& needs, const CostModel& links);
+[[nodiscard]] Result<std::shared_ptr<CostSelector>> make_model(Bootstrap& bootstrap, Communicator& communicator,
+                                                               const SurveyOptions& needs, const CostModel& links);
 
 struct Selectors {
   std::shared_ptr<const Selector> selector;  // the table with the model behind it, or the model alone
   LinkCalibration links;
 };
 
-// Collective: measures the communicator's links too, and puts the table before the model. `table` may be null; `name`
-// is its file's. Errors: those of calibrate() and survey().
+// Collective: measures the communicator's links and codecs too, and puts the table before the model. `table` may be
+// null; `name` is its file's. Errors: those of calibrate() and survey().
 [[nodiscard]] Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicator,
                                                const SurveyOptions& needs,
                                                const std::shared_ptr<const DecisionTable>& table,

@@ -12,6 +12,7 @@
 #include "bench/measure/patience.h"
 #include "bench/measure/point.h"
 #include "bench/measure/probe.h"
+#include "bench/measure/survey_needs.h"
 #include "results/size.h"
 #include "transports/bootstrap/capacity.h"
 
@@ -114,7 +115,7 @@ class Sweep {
         static_cast<double>(Buffers::bytes_needed(static_cast<std::uint64_t>(largest), options_.cache));
     GRADRAIL_TRY(
         bootstrap_.barrier(Deadline::after(control_wait(options_.rules.timeout, touched * group->ranks_here()))));
-    GRADRAIL_ASSIGN(SurveyOptions needs, needs_of(cases));
+    GRADRAIL_ASSIGN(SurveyOptions needs, needs_of(cases, *group, buffers, registered ? &*registered : nullptr));
     if (options_.cache == Cache::hot && needs.largest >= sizeof(double) * static_cast<std::uint64_t>(group->ranks()))
       needs.memory = &buffers;
     GRADRAIL_ASSIGN(const Selectors selectors,
@@ -136,29 +137,43 @@ class Sweep {
     return {};
   }
 
-  // What has to be known of algorithms: nothing, unless auto is to choose and no table, or not all of it, says what.
-  Result<SurveyOptions> needs_of(const std::vector<SweepCase>& cases) const {
+  // What has to be known of algorithms and codecs: nothing, unless auto is to choose.
+  Result<SurveyOptions> needs_of(const std::vector<SweepCase>& cases, Communicator& group, Buffers& buffers,
+                                 Buffers* registered) const {
     SurveyOptions needs;
     needs.buffers = options_.buffers;
     needs.in_place = options_.in_place;
     needs.timeout = options_.rules.timeout;
-    const auto& wanted = options_.algorithms;
-    const bool codecs = std::find(options_.codecs.begin(), options_.codecs.end(), "auto") != options_.codecs.end();
-    const bool tabled = table_ != nullptr && table_->entries.size() == options_.table->entries.size();
-    if (!tabled && (codecs || std::find(wanted.begin(), wanted.end(), "auto") != wanted.end()))
-      needs.collectives = options_.collectives;
-    const auto knows_codecs = [](const TableEntry& entry) { return !entry.codecs.empty(); };
-    if (codecs && (!tabled || std::none_of(table_->entries.begin(), table_->entries.end(), knows_codecs))) {
-      GRADRAIL_ASSIGN(needs.codecs, codecs_within(options_.codecs, options_.error_budget));
-      needs.coded_collectives = options_.collectives;
-      needs.codec_where = options_.codec_where;
+    needs.codec_where = options_.codec_where;
+    const auto names_auto = [](const std::vector<std::string>& names) {
+      return std::find(names.begin(), names.end(), "auto") != names.end();
+    };
+    std::vector<std::string> codecs;
+    if (names_auto(options_.codecs)) {
+      GRADRAIL_ASSIGN(codecs, codecs_within(options_.codecs, options_.error_budget));
+    } else if (!names_auto(options_.algorithms)) {
+      return needs;
     }
-    for (const SweepCase& c : cases) {
-      const auto bytes = static_cast<std::uint64_t>(c.bytes);
-      needs.smallest = needs.largest == 0 ? bytes : std::min(needs.smallest, bytes);
-      needs.largest = std::max(needs.largest, bytes);
-    }
+    std::vector<Question> asked;
+    for (const SweepCase& c : cases)
+      for (Buffers* const memory : {&buffers, registered}) {
+        if (memory == nullptr) continue;
+        Call call = call_of(c);
+        memory->place(call, group.rank(), group.ranks());  // the choice goes by the memory, too
+        asked.push_back(group.question_of(call));
+      }
+    add_needs(needs, asked, table_.get(), codecs);
     return needs;
+  }
+  [[nodiscard]] Call call_of(const SweepCase& c) const {
+    Call call;
+    call.collective = c.collective;
+    call.count = static_cast<std::uint64_t>(c.count);
+    call.type = c.type;
+    call.op = c.op;
+    call.root = options_.root;
+    call.in_place = options_.in_place;
+    return call;
   }
 
   // Rank 0 starts the other libraries' ranks; the rest learn how many there will be.

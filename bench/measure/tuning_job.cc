@@ -14,6 +14,7 @@
 #include "bench/measure/probe.h"
 #include "bench/measure/selection_bytes.h"
 #include "bench/measure/selectors.h"
+#include "bench/measure/survey_needs.h"
 #include "collectives/compress/codec.h"
 #include "collectives/select/candidates.h"
 #include "collectives/select/cost_selector.h"
@@ -45,6 +46,8 @@ struct Command {
   double time_per_point = 0;
   Pace pace{};
   double most_time = 0;
+  std::uint64_t smallest = 0;  // of a survey
+  std::uint64_t largest = 0;   // 0: nothing is surveyed
   std::uint64_t seed = 0;
   std::vector<Selection> selections;
 };
@@ -56,6 +59,8 @@ Bytes pack(const Command& command) {
   writer.put(command.time_per_point);
   put(writer, command.pace);
   writer.put(command.most_time);
+  writer.put(command.smallest);
+  writer.put(command.largest);
   writer.put(command.seed);
   put(writer, command.selections);
   return std::move(writer).take();
@@ -69,6 +74,8 @@ Result<Command> unpack(const Bytes& bytes) {
   command.time_per_point = reader.get<double>();
   command.pace = get_pace(reader);
   command.most_time = reader.get<double>();
+  command.smallest = reader.get<std::uint64_t>();
+  command.largest = reader.get<std::uint64_t>();
   command.seed = reader.get<std::uint64_t>();
   command.selections = get_selections(reader);
   if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
@@ -158,13 +165,13 @@ class TuningJob {
   }
 
   // Collective. Right before the model is judged, as it would be asked.
-  Result<std::shared_ptr<const Selector>> survey_algorithms(Communicator& group, Buffers& buffers,
-                                                            Collective collective, Seconds most_time) {
+  Result<std::shared_ptr<CostSelector>> survey_algorithms(Communicator& group, Buffers& buffers, Collective collective,
+                                                          const Command& command) {
     SurveyOptions needs;
-    needs.most_time = std::min(needs.most_time, most_time);
-    needs.collectives = {collective};
-    needs.smallest = static_cast<std::uint64_t>(axes_.sizes.front());
-    needs.largest = static_cast<std::uint64_t>(axes_.sizes.back());
+    needs.most_time = std::min(needs.most_time, Seconds(command.most_time));
+    if (command.largest > 0) needs.collectives = {collective};
+    needs.smallest = command.smallest;
+    needs.largest = command.largest;
     needs.in_place = axes_.in_place;
     needs.buffers = axes_.buffers;
     if (axes_.cache == Cache::hot) needs.memory = &buffers;
@@ -178,7 +185,7 @@ class TuningJob {
       GRADRAIL_ASSIGN(const Command command, unpack(bytes));
       if (command.order == Order::end) return {};
       if (command.order == Order::survey)
-        GRADRAIL_TRY(survey_algorithms(group, buffers, collective, Seconds(command.most_time)));
+        GRADRAIL_TRY(survey_algorithms(group, buffers, collective, command));
       else
         GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
@@ -233,14 +240,11 @@ class TuningJob {
     GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
     done.entry.ranges = done.tuned.ranges;
     if (phase_) done.entry.core_to_core_ns = phase_->core_to_core_ns;
-    Command model_wanted;
-    model_wanted.order = Order::survey;
-    model_wanted.most_time = k_share_for_survey * share;
-    GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
-    GRADRAIL_ASSIGN(const auto by_model,
-                    survey_algorithms(group, buffers, collective, Seconds(model_wanted.most_time)));
-    what = TuneListener::For::judging;
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
+    const Command model_wanted = survey_for(question, judged_on, k_share_for_survey * share);
+    GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
+    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, buffers, collective, model_wanted));
+    what = TuneListener::For::judging;
     left_for_waiting = k_share_for_waiting * (judged - spent());
     allowance.begin("judging", judged, parts_of(judged_on));
     // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
@@ -262,6 +266,23 @@ class TuningJob {
     done.left_out = allowance.left_out();
     GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
     return listener_->end_case(done);
+  }
+
+  // What a choice without a table needs at these sizes.
+  static Command survey_for(Question question, std::span<const std::int64_t> sizes, double most_time) {
+    std::vector<Question> asked;
+    for (const std::int64_t bytes : sizes) {
+      question.bytes = static_cast<std::uint64_t>(bytes);
+      asked.push_back(question);
+    }
+    SurveyOptions needs;
+    add_needs(needs, asked, nullptr);
+    Command command;
+    command.order = Order::survey;
+    command.most_time = most_time;
+    command.smallest = needs.smallest;
+    command.largest = needs.largest;
+    return command;
   }
 
   // Rank 0: at each size each codec first by the algorithm that it gets anyway, and where any pays, those that do by
@@ -387,9 +408,7 @@ class TuningJob {
     GRADRAIL_TRY(work_while_heard(bootstrap_, axes_.rules.timeout, [&] {
       plan = allowance_->plan(bytes, selections, std::max(k_least_time_per_point.count(), seconds), keep);
     }));
-    Outcome no_time;
-    no_time.refused = Error{Code::exhausted, "there was no time left for it"};
-    std::vector<Outcome> all(selections.size(), no_time);
+    std::vector<Outcome> all(selections.size(), Outcome::without_time());
     if (plan.which.empty()) return all;
     listener_->next(std::min(1.0, spent() / options_.budget.count()),
                     fmt::format("{} {} {}{}", to_string(question.collective), question.transport, format_size(bytes),
@@ -424,7 +443,7 @@ class TuningJob {
     std::size_t too_late = 0;
     for (const Outcome& outcome : outcomes) {
       samples.push_back(samples_of(outcome));
-      too_late += outcome.refused && outcome.refused->code == Code::exhausted;
+      too_late += outcome.no_time;
     }
     allowance_->learn(bytes, command.selections, samples);
     allowance_->leave_out(bytes, too_late, selections.size());

@@ -134,6 +134,13 @@ const TableRange& find_range(const TableEntry& entry, std::uint64_t bytes) {
   return nearer_above ? *after : before;
 }
 
+const Selection* find_answer(const DecisionTable& table, const Question& question) {
+  const TableEntry* const entry = find_entry(table, question);
+  if (entry == nullptr) return nullptr;
+  const Selection& found = find_range(*entry, question.bytes).selection;
+  return can_answer(found, question) ? &found : nullptr;
+}
+
 TableSelector::TableSelector(DecisionTable table, std::string name, std::shared_ptr<const Selector> fallback)
     : table_(std::move(table)), name_(std::move(name)), fallback_(std::move(fallback)) {}
 
@@ -144,10 +151,8 @@ Selection TableSelector::choose(const Question& question) const {
       return choice->selection;
     if (entry->codecs.empty() && question.error_budget > 0 && fallback_ != nullptr)
       if (Selection encoded = fallback_->choose(question); !encoded.codec.empty()) return encoded;
-    const Selection& found = find_range(*entry, question.bytes).selection;
-    // Another number of ranks may be one that the algorithm is not defined for.
-    if (can_answer(found, question)) return found;
   }
+  if (const Selection* found = find_answer(table_, question)) return *found;
   return fallback_ != nullptr ? fallback_->choose(question) : default_selection(question);
 }
 

@@ -81,6 +81,10 @@ inline constexpr double k_farthest_ranks = 2;
 // The range for a size: the one that holds it, else the nearest in the logarithm of the size.
 [[nodiscard]] const TableRange& find_range(const TableEntry& entry, std::uint64_t bytes);
 
+// What the table says of data as it is; null if nothing, as no entry is near enough, or another number of ranks is one
+// that the algorithm is not defined for.
+[[nodiscard]] const Selection* find_answer(const DecisionTable& table, const Question& question);
+
 // Answers from the table, and from another selector where the table says nothing, of codecs too. May be shared between
 // threads if the fallback may.
 class TableSelector : public Selector {

@@ -82,7 +82,7 @@ TEST_F(Tune, ATableOfAnotherPhaseIsLeftForATrialOrUsedWithAWarning) {
   EXPECT_EQ(left.code, 0) << left.err;
   EXPECT_THAT(left.err, HasSubstr("from core to core in 1000000 ns"));
   EXPECT_THAT(left.err, HasSubstr("--on-foreign-table warn"));
-  EXPECT_THAT(left.out, HasSubstr("auto is answered by cost model (measured links and algorithms)"));
+  EXPECT_THAT(left.out, HasSubstr("auto is answered by cost model (measured links)"));
   const auto used = bench_auto(k_in_any_phase);
   EXPECT_EQ(used.code, 0) << used.err;
   EXPECT_THAT(used.err, HasSubstr("its choices may be wrong"));
