@@ -42,11 +42,7 @@ Result<void> BareEnd::until(Deadline deadline, bool polls, const Done& done) {
     }
     GRADRAIL_TRY(bare_->poll());  // memory says nothing of failures
     GRADRAIL_TRY(bare_->check_life());
-    if (deadline.passed())
-      return fail(
-          Code::timed_out,
-          fmt::format("{} does not answer any more; it is stopped, or far slower than before (-T waits longer)", who_),
-          peer_);
+    if (deadline.passed()) return overdue(who_, peer_);
     ::sched_yield();
   }
 }

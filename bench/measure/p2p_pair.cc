@@ -34,6 +34,13 @@ std::string_view to_string(P2pTest test) {
   return "message-rate";
 }
 
+tl::unexpected<Error> PairEnd::overdue(const std::string& who, int peer) {
+  return fail(
+      Code::timed_out,
+      fmt::format("{} does not answer any more; it is stopped, or far slower than before (-T waits longer)", who),
+      peer);
+}
+
 Result<Pair> Pair::open(Transport& transport, const Peer& peer, bool first, const Options& options, Deadline deadline) {
   Pair out;
   out.transport_ = &transport;
@@ -62,13 +69,6 @@ Result<Pair> Pair::open(Transport& transport, const Peer& peer, bool first, cons
   return out;
 }
 
-tl::unexpected<Error> Pair::overdue() const {
-  return fail(
-      Code::timed_out,
-      fmt::format("{} does not answer any more; it is stopped, or far slower than before (-T waits longer)", who_),
-      lanes_.front().endpoint->peer());
-}
-
 template <class Done>
 Result<void> Pair::until(Deadline deadline, const Done& done) {
   const int spins = crowded_ ? k_spins_crowded : k_spins_alone;
@@ -80,7 +80,7 @@ Result<void> Pair::until(Deadline deadline, const Done& done) {
     for (const Lane& lane : lanes_)
       if (const Error* failure = lane.endpoint->failure()) return tl::unexpected<Error>(*failure);
     if (++idle < spins) continue;
-    if (idle % k_looks_at_clock == 0 && deadline.passed()) return overdue();
+    if (idle % k_looks_at_clock == 0 && deadline.passed()) return overdue(who_, lanes_.front().endpoint->peer());
     transport_->wait(Seconds(0));
   }
   return {};

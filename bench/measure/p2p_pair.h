@@ -49,6 +49,10 @@ class PairEnd {
   [[nodiscard]] virtual Traffic traffic() const = 0;  // of all lanes
   // By which way this side's GPU is reached, and what speaks against better ones; empty for memory of the host.
   [[nodiscard]] virtual std::string memory_path() const { return {}; }
+
+ protected:
+  // What a passed deadline says of the peer.
+  [[nodiscard]] static tl::unexpected<Error> overdue(const std::string& who, int peer);
 };
 
 class Pair final : public PairEnd {
@@ -84,7 +88,6 @@ class Pair final : public PairEnd {
   [[nodiscard]] Result<void> until(Deadline deadline, const Done& done);
   [[nodiscard]] Result<std::vector<double>> ping(const Load& load, Deadline deadline);
   [[nodiscard]] Result<std::vector<double>> stream(const Load& load, bool sends, bool receives, Deadline deadline);
-  [[nodiscard]] tl::unexpected<Error> overdue() const;
 
   struct Lane {
     std::unique_ptr<Endpoint> endpoint;
