@@ -91,7 +91,6 @@ class Reporter : public TuneListener {
       if (outcome.wrong > 0) wrong_ = true;
     }
     if (block.what == For::fitting) GRADRAIL_TRY(print(tuned_size_row(block.bytes, block.selections, samples)));
-    phase_ = block.phase;
     if (!json_) return {};
     std::vector<Point> points;
     for (std::size_t i = 0; i < block.selections.size(); ++i) {
@@ -106,6 +105,7 @@ class Reporter : public TuneListener {
   Result<void> end_case(const TunedCase& done) override {
     if (done.tuned.hurried)
       note("the time ran out: only finalists were measured at the last sizes, and crossings are coarse (--budget)");
+    phase_ = done.phase;
     if (!done.left_out.empty()) note("there was no time (--budget) for: " + done.left_out);
     GRADRAIL_TRY(print(ranges_text(done.entry.ranges)));
     GRADRAIL_TRY(print(regret_text(done.regret)));

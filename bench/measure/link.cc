@@ -129,6 +129,7 @@ Result<LinkCalibration> calibrate(Bootstrap& bootstrap, Communicator& communicat
       const std::vector<Call> block(beyond_bursts ? few : calls.begin(), beyond_bursts ? calls.end() : few);
       if (block.empty()) continue;
       rules.samples = beyond_bursts ? k_samples_beyond_bursts : k_samples;
+      rules.most_time = most_time;
       if (communicator.hosts() > 1) {
         rules.pace = k_brisk;
         rules.most_time = most_time * (beyond_bursts ? k_share_beyond_bursts : 1 - k_share_beyond_bursts);

@@ -190,11 +190,12 @@ CacheBandwidth cache_bandwidth(std::size_t bytes, Seconds budget) {
 }
 
 bool same_phase(const Phase& a, const Phase& b) {
-  const auto alike = [](double x, double y) {
+  const auto alike = [](double x, double y, double tolerance) {
     if (x <= 0 || y <= 0) return x <= 0 && y <= 0;
-    return std::max(x, y) <= k_phase_tolerance * std::min(x, y);
+    return std::max(x, y) <= tolerance * std::min(x, y);
   };
-  return alike(a.core_to_core_ns, b.core_to_core_ns) && alike(a.memory_gbs, b.memory_gbs);
+  return alike(a.core_to_core_ns, b.core_to_core_ns, k_latency_tolerance) &&
+         alike(a.memory_gbs, b.memory_gbs, k_bandwidth_tolerance);
 }
 
 std::string PhaseNames::name(const Phase& phase) {

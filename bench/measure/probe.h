@@ -37,10 +37,12 @@ struct Phase {
   friend bool operator==(const Phase&, const Phase&) = default;
 };
 
-// Within a factor of k_phase_tolerance in both figures. Repeats within a phase stay inside it (bandwidth moves by up to
-// 1.6 when neighbours are busy), phases lie a factor of 4 apart in latency and 2 in bandwidth. A figure that only one
-// of the two has makes them differ.
-inline constexpr double k_phase_tolerance = 1.7;
+// Within a factor of k_latency_tolerance and of k_bandwidth_tolerance. Repeats within a phase stay inside the first (57
+// to 107 ns, 250 to 420 ns) and mostly inside the other (bandwidth moves by up to 1.6, seldom by 2, when neighbours are
+// busy); phases lie a factor of 4 apart in latency and 2 in bandwidth. A figure that only one of the two has makes them
+// differ.
+inline constexpr double k_latency_tolerance = 2;
+inline constexpr double k_bandwidth_tolerance = 1.7;
 [[nodiscard]] bool same_phase(const Phase& a, const Phase& b);
 
 // Names phases by their figures, each rounded to a power of two: "64ns-64GB/s", "256ns-128GB/s"; "64GB/s" on one CPU. A

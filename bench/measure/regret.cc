@@ -16,7 +16,7 @@ namespace gradrail {
 
 namespace {
 
-constexpr int k_passes = 3;  // over sizes that were judged in another phase than they were fitted in
+constexpr int k_passes = 4;  // over sizes that were not judged in the phase in which they were fitted
 
 // Halves of interleaved samples: every other one.
 std::vector<double> half(const std::vector<double>& samples, std::size_t which) {
@@ -120,11 +120,19 @@ class Trial {
         const MeasureSize& measure, const TuneRules& rules)
       : question_(question), tuned_(tuned), by_table_(table), by_model_(model), measure_(measure), rules_(rules) {}
 
-  // False if the machine was in another phase than when the table was fitted there. What was said of the size before is
-  // forgotten.
-  Result<bool> judge_at(std::int64_t bytes) {
-    Question here = question_;
-    here.bytes = static_cast<std::uint64_t>(bytes);
+  // What the table says there was judged, in whatever phase.
+  [[nodiscard]] bool is_judged(std::int64_t bytes) const {
+    const auto verdict = verdicts_.find(bytes);
+    return verdict != verdicts_.end() && is_of_this_table(verdict->second);
+  }
+  // In the one in which it was fitted.
+  [[nodiscard]] bool is_judged_in_phase(std::int64_t bytes) const {
+    return is_judged(bytes) && in_phase(verdicts_.at(bytes));
+  }
+
+  // What was said of the size before is forgotten.
+  Result<void> judge_at(std::int64_t bytes) {
+    const Question here = question_at(bytes);
     Field field(tuned_, bytes);
     const std::size_t by_table = field.place(by_table_.choose(here));
     const std::size_t by_model = field.place(by_model_.choose(here));
@@ -135,7 +143,7 @@ class Trial {
     if (judged.whole[best] == k_never || judged.whole[by_table] == k_never || judged.whole[by_model] == k_never) {
       if (rules_.say && !verdicts_.contains(bytes))
         rules_.say(fmt::format("nothing can be said about {}", format_size(bytes)));
-      return true;
+      return {};
     }
     const auto loss_of = [&](std::size_t chosen) {
       return Loss{judged.log_regret(chosen),
@@ -154,20 +162,21 @@ class Trial {
     row.model = selections[by_model];
     row.model_us = judged.whole[by_model];
     row.model_regret = std::exp(verdict.model.log);
-    row.same_phase = !rules_.phase || tuned_.sizes.empty() || rules_.phase() == phase_near(tuned_, bytes);
+    if (rules_.phase) verdict.phase = rules_.phase();
     verdict.fixed.resize(tuned_.candidates.size());
     for (std::size_t i = 0; i < selections.size(); ++i)
       if (const auto candidate = field.candidate(i); candidate && judged.whole[i] != k_never)
         verdict.fixed[*candidate] = judged.log_regret(i);
-    const bool same = row.same_phase;
     verdicts_.insert_or_assign(bytes, std::move(verdict));
-    return same;
+    return {};
   }
 
   Regret result() {
+    std::erase_if(verdicts_, [&](const auto& one) { return !is_of_this_table(one.second); });
     Regret regret;
     std::vector<Loss> table, model, table_same_phase, model_same_phase;
     for (auto& [bytes, verdict] : verdicts_) {
+      verdict.row.same_phase = in_phase(verdict);
       table.push_back(verdict.table);
       model.push_back(verdict.model);
       if (verdict.row.same_phase) {
@@ -189,7 +198,21 @@ class Trial {
     HeldOutSize row;
     Loss table, model;
     std::vector<std::optional<double>> fixed;  // ln of regret by candidate
+    std::string phase;
   };
+
+  [[nodiscard]] Question question_at(std::int64_t bytes) const {
+    Question here = question_;
+    here.bytes = static_cast<std::uint64_t>(bytes);
+    return here;
+  }
+  [[nodiscard]] bool is_of_this_table(const Verdict& verdict) const {
+    return verdict.row.table == by_table_.choose(question_at(verdict.row.bytes));
+  }
+  [[nodiscard]] bool in_phase(const Verdict& verdict) const {
+    return !rules_.phase || tuned_.sizes.empty() ||
+           (!verdict.phase.empty() && verdict.phase == phase_near(tuned_, verdict.row.bytes));
+  }
 
   void find_best_fixed(Regret& regret) const {
     for (std::size_t i = 0; i < tuned_.candidates.size(); ++i) {
@@ -233,21 +256,25 @@ std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std
 
 Result<Regret> measure_regret(const Question& question, const Tuned& tuned, std::span<const std::int64_t> sizes,
                               const Selector& table, const Selector& model, const MeasureSize& measure,
-                              const TuneRules& rules) {
+                              const TuneRules& rules, const FitAgain& fit_again) {
   Trial trial(question, tuned, table, model, measure, rules);
-  std::vector<std::int64_t> left(sizes.begin(), sizes.end());
-  for (int pass = 0; pass < k_passes && !left.empty(); ++pass) {
-    std::vector<std::int64_t> in_another_phase;
-    for (const std::int64_t bytes : left) {
+  for (int pass = 0; pass < k_passes; ++pass) {
+    for (const std::int64_t bytes : sizes) {
+      if (trial.is_judged_in_phase(bytes)) continue;
       if (rules.await_phase && !tuned.sizes.empty()) {
         GRADRAIL_ASSIGN(const bool come, rules.await_phase(phase_near(tuned, bytes)));
-        if (!come && pass > 0) continue;
+        if (!come) continue;
       }
-      GRADRAIL_ASSIGN(const bool same, trial.judge_at(bytes));
-      if (!same) in_another_phase.push_back(bytes);
+      GRADRAIL_TRY(trial.judge_at(bytes));
     }
-    left = std::move(in_another_phase);
+    if (std::all_of(sizes.begin(), sizes.end(), [&](std::int64_t bytes) { return trial.is_judged_in_phase(bytes); }))
+      break;
+    if (!fit_again) continue;
+    GRADRAIL_ASSIGN(const bool done, fit_again());
+    if (!done) break;
   }
+  for (const std::int64_t bytes : sizes)
+    if (!trial.is_judged(bytes)) GRADRAIL_TRY(trial.judge_at(bytes));
   return trial.result();
 }
 

@@ -5,11 +5,13 @@
 // and so is the best single selection: a minimum over noisy medians, judged by the same samples, would be too good to
 // be true, and everything else look worse than it is. What may be the best, what the table says and what the model says
 // are measured longer than the rest (race.h), so that the halves agree. What is best changes with the machine's phase,
-// so before a size is judged the phase in which it was fitted is waited for, and where it was judged in another all the
-// same it is judged again, up to twice. Pure, as tuning.h.
+// so before a size is judged the phase in which it was fitted is waited for; where it has not come, the table is fitted
+// again in the one that there is, and judged there. What is left when there is no time for that is judged all the same,
+// and told apart. Pure, as tuning.h.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -53,8 +55,12 @@ struct Regret {
 // Sizes between those fitted, off powers of two, multiples of `unit`, none of them in `tuned.sizes`.
 [[nodiscard]] std::vector<std::int64_t> held_out_sizes(std::span<const std::int64_t> grid, std::int64_t unit,
                                                        const Tuned& tuned);
+// Fits the table again, and changes `tuned` and what `table` answers; false if there is no time for that.
+using FitAgain = std::function<Result<bool>()>;
+// `fit_again` may be missing.
 [[nodiscard]] Result<Regret> measure_regret(const Question& question, const Tuned& tuned,
                                             std::span<const std::int64_t> sizes, const Selector& table,
-                                            const Selector& model, const MeasureSize& measure, const TuneRules& rules);
+                                            const Selector& model, const MeasureSize& measure, const TuneRules& rules,
+                                            const FitAgain& fit_again = {});
 
 }  // namespace gradrail

@@ -87,7 +87,7 @@ std::shared_ptr<const DecisionTable> without_other_phases(std::shared_ptr<const 
   std::erase_if(left.entries, [&](const TableEntry& entry) {
     const double then = entry.core_to_core_ns;
     const bool other =
-        then > 0 && (std::max(then, core_to_core_ns) > k_phase_tolerance * std::min(then, core_to_core_ns));
+        then > 0 && (std::max(then, core_to_core_ns) > k_latency_tolerance * std::min(then, core_to_core_ns));
     if (other) other_ns = then;
     return other;
   });

@@ -31,8 +31,8 @@ struct TableTexts {
                                                                        const Machine& here, Seconds timeout);
 
 // What is left of the table where cache lines take `core_to_core_ns` now: not the entries that were fitted while they
-// took another time (k_phase_tolerance), as what was best then may be far from it now. Null if that is nothing. 0: not
-// known, and all is left. Says so on standard error if `loud`.
+// took another time (k_latency_tolerance), as what was best then may be far from it now. Null if that is nothing. 0:
+// not known, and all is left. Says so on standard error if `loud`.
 [[nodiscard]] std::shared_ptr<const DecisionTable> without_other_phases(std::shared_ptr<const DecisionTable> table,
                                                                         const TableTexts& texts, double core_to_core_ns,
                                                                         bool loud);

@@ -19,7 +19,9 @@ constexpr double k_bandwidth_slope = 0.7;  // d ln time / d ln size above this: 
 constexpr int k_most_bisections = 4;       // a crossing
 constexpr double k_finalist = 1.3;         // within this factor of the best at either side of a crossing
 constexpr std::size_t k_hurried_finalists = 3;
-constexpr int k_settling_rounds = 2;
+constexpr int k_rounds_of_fitting_again = 3;
+constexpr double k_near_in_another_phase = 2;  // times the best there: it may be the best here
+constexpr std::size_t k_fewest_in_another_phase = 3;
 constexpr double k_doubtful = 1.1;     // a smaller difference is none within k_beyond_chance standard errors
 constexpr double k_beyond_chance = 3;  // as the best of many is the luckiest, too
 
@@ -45,7 +47,6 @@ class Tuner {
     for (std::size_t i = 0; i < grid_.size(); ++i) GRADRAIL_TRY(coarse(grid_[i]));
     GRADRAIL_TRY(refine());
     GRADRAIL_TRY(confirm());
-    GRADRAIL_TRY(settle());
     tuned_.ranges = fit_ranges(tuned_.candidates, tuned_.sizes, rules_);
     return std::move(tuned_);
   }
@@ -180,32 +181,6 @@ class Tuner {
         if (i > 0) finalists.push_back(index_of(ranges[i - 1].selection));
         if (i + 1 < ranges.size()) finalists.push_back(index_of(ranges[i + 1].selection));
         GRADRAIL_TRY(measure_again(*within.front(), std::move(finalists)));
-      }
-    }
-    return {};
-  }
-
-  // What is best changes with the machine's phase, so a table is to be of one: sizes that were measured in another than
-  // the machine is in now are measured again.
-  Result<void> settle() {
-    if (!rules_.phase) return {};
-    for (int round = 0; round < k_settling_rounds; ++round) {
-      const std::string now = rules_.phase();
-      for (std::size_t i = 0; i < tuned_.sizes.size(); ++i) {
-        TunedSize& size = tuned_.sizes[i];
-        if (size.phase == now || rules_.phase() != now || hurry()) continue;
-        std::vector<std::size_t> which;
-        for (std::size_t c = 0; c < size.samples_us.size(); ++c)
-          if (!size.samples_us[c].empty()) which.push_back(c);
-        const TunedSize before = size;
-        const auto place = tuned_.sizes.begin() + static_cast<std::ptrdiff_t>(i);
-        tuned_.sizes.erase(place);
-        GRADRAIL_TRY(measure_at(before.bytes, which));
-        if (find(before.bytes) == tuned_.sizes.end())
-          tuned_.sizes.insert(place, before);
-        else
-          say(fmt::format("{} had been measured in another phase of the machine, and was measured again",
-                          format_size(before.bytes)));
       }
     }
     return {};
@@ -410,6 +385,35 @@ std::vector<TableRange> fit_ranges(const std::vector<Selection>& candidates, std
     begin = end;
   }
   return ranges;
+}
+
+Result<void> fit_again(Tuned& tuned, const MeasureSize& measure, const TuneRules& rules) {
+  for (int round = 0; round < k_rounds_of_fitting_again && rules.phase_now; ++round) {
+    const std::string now = rules.phase_now();
+    for (TunedSize& size : tuned.sizes) {
+      if (size.phase == now || rules.phase_now() != now) continue;
+      const auto times = medians(size.samples_us);
+      const double best = times[best_of(times)];
+      std::vector<std::size_t> near;
+      for (std::size_t i = 0; i < times.size(); ++i)
+        if (times[i] != k_never) near.push_back(i);
+      std::stable_sort(near.begin(), near.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+      while (near.size() > k_fewest_in_another_phase && times[near.back()] > k_near_in_another_phase * best)
+        near.pop_back();
+      std::sort(near.begin(), near.end());
+      std::vector<Selection> selections;
+      for (const std::size_t i : near) selections.push_back(tuned.candidates[i]);
+      GRADRAIL_ASSIGN(auto samples, race(size.bytes, selections, {}, measure));
+      if (std::all_of(samples.begin(), samples.end(), [](const auto& one) { return one.empty(); })) continue;
+      take_the_later(size.samples_us, near, std::move(samples));
+      size.phase = rules.phase();
+      if (rules.say)
+        rules.say(fmt::format("{} had been measured in another phase of the machine, and was measured again",
+                              format_size(size.bytes)));
+    }
+  }
+  tuned.ranges = fit_ranges(tuned.candidates, tuned.sizes, rules);
+  return {};
 }
 
 Result<Tuned> tune_sizes(const Question& question, std::span<const std::int64_t> sizes, std::int64_t unit,

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
-#include <thread>
+#include <map>
 
 #include "bench/measure/allowance.h"
 #include "bench/measure/codec_choice.h"
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
-#include "bench/measure/probe.h"
+#include "bench/measure/phase_watch.h"
 #include "bench/measure/selection_bytes.h"
 #include "bench/measure/selectors.h"
 #include "bench/measure/survey_needs.h"
@@ -25,17 +24,20 @@ namespace gradrail {
 namespace {
 
 constexpr int k_block_tries = 3;
-constexpr double k_share_for_held_out = 0.35;     // of a case's time, with what the model needs
-constexpr double k_share_for_links = 0.15;        // of the budget, for all pairs of transports
-constexpr double k_share_for_survey = 0.15;       // of a case's time, out of that
-constexpr double k_share_for_waiting = 0.25;      // of what is for judging: for the phase of fitting to come back
-constexpr Seconds k_between_looks{0.2};           // while waiting
-constexpr double k_share_for_codecs = 0.35;       // of a case's time, where they are tried; the others share the rest
-constexpr double k_for_crossings = 0.3;           // of the time for the coarse grid, kept for sizes between
-constexpr const char* k_unsettled = "unsettled";  // the phase of a block in which it changed
+constexpr double k_share_for_fitting = 0.45;        // of a case's time
+constexpr double k_share_for_fitting_again = 0.15;  // where the phase changed meanwhile; the rest is for judging
+constexpr double k_share_for_survey = 0.15;         // of a case's time, out of that
+constexpr double k_share_for_waiting = 0.15;        // of what is for judging: for the phase of fitting to come back
+constexpr double k_share_for_links = 0.15;          // of the budget, for all pairs of transports
+constexpr double k_share_for_links_of_a_host = 0.06;
+constexpr double k_usual_judgement = 0.5;    // seconds a size, before one was judged
+constexpr double k_fitting_again = 0.6;      // of the seconds of a judgement, a size
+constexpr double k_share_for_codecs = 0.35;  // of a case's time, where they are tried; the others share the rest
+constexpr double k_for_crossings = 0.3;      // of the time for the coarse grid, kept for sizes between
 constexpr Seconds k_least_time_per_point{0.01};
 constexpr double k_least_left_by_a_codec = 0.1;  // of an operation's time, whatever it leaves of the bytes
-constexpr double k_points_at_held_out = 12;      // that are worth measuring at a size, about
+constexpr const char* k_again = "fitting again in the machine's phase";
+constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
 
 enum class Order : std::uint8_t { measure, survey, end };
 
@@ -94,7 +96,11 @@ std::vector<std::int64_t> whole_multiples(const std::vector<std::int64_t>& sizes
 class TuningJob {
  public:
   TuningJob(Bootstrap& bootstrap, const TuneOptions& options, TuneListener* listener)
-      : bootstrap_(bootstrap), options_(options), axes_(options.axes), listener_(listener) {}
+      : bootstrap_(bootstrap),
+        options_(options),
+        axes_(options.axes),
+        listener_(listener),
+        watch_(bootstrap, options.axes.cores, options.axes.rules.timeout) {}
 
   Result<void> run() {
     const std::size_t groups = axes_.topologies.size() * axes_.transports.size();
@@ -117,7 +123,8 @@ class TuningJob {
             soon(static_cast<double>(Buffers::bytes_needed(largest, axes_.cache)) * group->ranks_here())));
         const auto links_begin = Clock::now();
         GRADRAIL_ASSIGN(links_, calibrate(bootstrap_, *group, axes_.buffers, group->cores(), axes_.rules.timeout,
-                                          k_share_for_links * options_.budget / static_cast<double>(groups)));
+                                          (group->hosts() > 1 ? k_share_for_links : k_share_for_links_of_a_host) *
+                                              options_.budget / static_cast<double>(groups)));
         links_seconds_ = Seconds(Clock::now() - links_begin).count();
         for (const Collective collective : axes_.collectives) {
           GRADRAIL_TRY(bootstrap_.rank() == 0 ? lead(*group, buffers, collective)
@@ -208,7 +215,8 @@ class TuningJob {
     const bool codecs = axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}));
     const double judged = end - (codecs ? k_share_for_codecs * (end - begin) : 0);
     const double share = judged - begin;
-    const double fitted = judged - k_share_for_held_out * share;
+    const double fitted = begin + k_share_for_fitting * share;
+    const double fitted_again = fitted + k_share_for_fitting_again * share;
     Allowance allowance([&] { return spent(); },
                         [&](const Selection& selection, std::int64_t bytes) {
                           return expected(question, selection, bytes, done.tuned);
@@ -229,21 +237,32 @@ class TuningJob {
     };
     TuneRules rules;
     rules.say = [&](const std::string& text) { listener_->note(text); };
-    rules.phase = [&] { return last_phase_; };
+    rules.phase = [&] { return watch_.of_blocks(); };
+    rules.phase_now = [&] { return watch_.now(); };
     double left_for_waiting = 0;
-    rules.await_phase = [&](const std::string& wanted) { return await_phase(wanted, left_for_waiting); };
+    rules.await_phase = [&](const std::string& wanted) { return watch_.await(wanted, left_for_waiting); };
     rules.out_of_time = [&] { return spent() > fitted; };
 
     done.links = links_;
     done.links_seconds = links_seconds_;
     done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
     GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
-    done.entry.ranges = done.tuned.ranges;
-    if (phase_) done.entry.core_to_core_ns = phase_->core_to_core_ns;
+    allowance.begin(k_again, fitted_again, parts_of(sizes_of(done.tuned)));
+    GRADRAIL_TRY(fit_again(done.tuned, measure, rules));
+    LateSelector by_table;
+    const auto take_table = [&](const std::shared_ptr<const Selector>& otherwise) {
+      done.entry.ranges = done.tuned.ranges;
+      done.phase = phase_of(done.tuned);
+      done.entry.core_to_core_ns = watch_.core_to_core_ns(done.phase);
+      DecisionTable table;
+      if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
+      by_table.set(std::make_shared<TableSelector>(std::move(table), "tuned", otherwise));
+    };
     const auto judged_on = held_out_sizes(grid, unit, done.tuned);
     const Command model_wanted = survey_for(question, judged_on, k_share_for_survey * share);
     GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
     GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, buffers, collective, model_wanted));
+    take_table(by_model);
     what = TuneListener::For::judging;
     left_for_waiting = k_share_for_waiting * (judged - spent());
     allowance.begin("judging", judged, parts_of(judged_on));
@@ -251,15 +270,30 @@ class TuningJob {
     const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(judged_on.size(), 1));
     per_point = std::clamp((judged - spent()) / (2 * points), per_point,
                            std::max(per_point, axes_.rules.time_per_point.count()));
-    DecisionTable table;
-    if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
-    const TableSelector by_table(table, "tuned", by_model);
     keep = [&](std::int64_t bytes) {
       Question here = question;
       here.bytes = static_cast<std::uint64_t>(bytes);
       return std::vector<Selection>{by_table.choose(here), by_model->choose(here)};
     };
-    GRADRAIL_ASSIGN(done.regret, measure_regret(question, done.tuned, judged_on, by_table, *by_model, measure, rules));
+    const double judging_begin = spent();
+    judgements_ = 0;
+    const FitAgain again = [&]() -> Result<bool> {
+      const std::string now = rules.phase_now();
+      const auto others = std::count_if(done.tuned.sizes.begin(), done.tuned.sizes.end(),
+                                        [&](const TunedSize& size) { return size.phase != now; });
+      const double a_judgement = judgements_ > 0 ? (spent() - judging_begin) / judgements_ : k_usual_judgement;
+      const double fitting = k_fitting_again * a_judgement * static_cast<double>(others);
+      if (spent() + fitting + a_judgement * static_cast<double>(judged_on.size()) > judged) return false;
+      what = TuneListener::For::fitting;
+      allowance.begin(k_again, spent() + 2 * fitting, parts_of(sizes_of(done.tuned)));
+      GRADRAIL_TRY(fit_again(done.tuned, measure, rules));
+      take_table(by_model);
+      what = TuneListener::For::judging;
+      allowance.begin("judging", judged, parts_of(judged_on));
+      return true;
+    };
+    GRADRAIL_ASSIGN(done.regret,
+                    measure_regret(question, done.tuned, judged_on, by_table, *by_model, measure, rules, again));
     if (codecs) {
       GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table, end));
     }
@@ -339,33 +373,19 @@ class TuningJob {
     }
   }
 
-  // Rank 0, while the others wait asleep for its next command.
-  Result<void> look_at_machine(Seconds after = Seconds(0)) {
-    Result<void> made;
-    GRADRAIL_TRY(work_while_heard(bootstrap_, axes_.rules.timeout, [&] {
-      std::this_thread::sleep_for(after);
-      if (!probe_) made = make_probe();
-      if (probe_) phase_ = probe_->phase();
-    }));
-    return made;
+  // Of most of its sizes.
+  static std::string phase_of(const Tuned& tuned) {
+    std::map<std::string, int> sizes;
+    for (const TunedSize& size : tuned.sizes) ++sizes[size.phase];
+    const auto most =
+        std::max_element(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    return most == sizes.end() ? "" : most->first;
   }
-  // Whether the machine has come into the phase. Waiting for it takes from what is left for that.
-  Result<bool> await_phase(const std::string& wanted, double& left) {
-    while (last_phase_ != wanted && wanted != k_unsettled && left > 0) {
-      const double before = spent();
-      GRADRAIL_TRY(look_at_machine(k_between_looks));
-      last_phase_ = names_.name(*phase_);
-      left -= spent() - before;
-    }
-    return last_phase_ == wanted;
+  static std::vector<std::int64_t> sizes_of(const Tuned& tuned) {
+    std::vector<std::int64_t> sizes;
+    for (const TunedSize& size : tuned.sizes) sizes.push_back(size.bytes);
+    return sizes;
   }
-  Result<void> make_probe() {
-    ProbeOptions probe;
-    probe.cpus = axes_.cores;
-    GRADRAIL_ASSIGN(probe_, Probe::create(probe));
-    return {};
-  }
-
   // Seconds of an operation, before it was measured.
   double expected(const Question& question, const Selection& selection, std::int64_t bytes, const Tuned& tuned) const {
     Question here = question;
@@ -427,18 +447,19 @@ class TuningJob {
     std::string phase;
     double attempt_begin = 0;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
-      if (!phase_) GRADRAIL_TRY(look_at_machine());
+      if (!watch_.seen()) GRADRAIL_TRY(watch_.look());
+      const Phase before = *watch_.seen();
       attempt_begin = spent();
       command.seed = ++seed_;
       GRADRAIL_TRY(bootstrap_.broadcast(pack(command), soon()));
       GRADRAIL_ASSIGN(outcomes, obey(group, buffers, calls, command));
-      const Phase before = *phase_;
-      GRADRAIL_TRY(look_at_machine());
-      const bool settled = same_phase(before, *phase_);
-      phase = settled ? names_.name(*phase_) : k_unsettled;
-      if (settled || !allowance_->again(spent() - attempt_begin)) break;
+      GRADRAIL_TRY(watch_.look());
+      phase = watch_.between(before, *watch_.seen());
+      if (same_phase(before, *watch_.seen()) || !allowance_->again(spent() - attempt_begin)) break;
     }
-    last_phase_ = phase;
+    watch_.measured(bytes, phase);
+    if (bytes != last_bytes_ && what == TuneListener::For::judging) ++judgements_;
+    last_bytes_ = bytes;
     SelectionSamples samples;
     std::size_t too_late = 0;
     for (const Outcome& outcome : outcomes) {
@@ -478,10 +499,9 @@ class TuningJob {
   const TuneOptions& options_;
   const SweepOptions& axes_;
   TuneListener* listener_;
-  std::optional<Probe> probe_;  // rank 0
-  std::optional<Phase> phase_;
-  PhaseNames names_;
-  std::string last_phase_;
+  PhaseWatch watch_;  // rank 0
+  std::int64_t last_bytes_ = 0;
+  int judgements_ = 0;              // sizes judged, of the case at hand
   LinkCalibration links_;           // of the group at hand
   Allowance* allowance_ = nullptr;  // rank 0: of the case at hand
   Clock::time_point begin_;

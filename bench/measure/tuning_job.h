@@ -32,6 +32,7 @@ struct TunedCase {
   Regret regret;
   LinkCalibration links;
   double links_seconds = 0;
+  std::string phase;     // of most sizes that were fitted, by name
   std::string left_out;  // for want of time: Allowance::left_out()
 };
 

@@ -143,10 +143,10 @@ TEST(Phase, OnePhaseKeepsItsNameAcrossARoundingBorder) {
 
 TEST(Phase, TwoPhasesNeverShareAName) {
   PhaseNames names;
-  EXPECT_EQ(names.name({46, 64}), "64ns-64GB/s");
-  EXPECT_EQ(names.name({90, 64}), "64ns-64GB/s#2");
-  EXPECT_EQ(names.name({46, 64}), "64ns-64GB/s");
-  EXPECT_EQ(names.name({88, 64}), "64ns-64GB/s#2");
+  EXPECT_EQ(names.name({64, 46}), "64ns-64GB/s");
+  EXPECT_EQ(names.name({64, 90}), "64ns-64GB/s#2");
+  EXPECT_EQ(names.name({64, 46}), "64ns-64GB/s");
+  EXPECT_EQ(names.name({64, 88}), "64ns-64GB/s#2");
 }
 
 }  // namespace

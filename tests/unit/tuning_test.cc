@@ -275,7 +275,7 @@ TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
   Machine machine = machine_with_a_crossing();
   TuneRules rules;
   std::string phase = "near";
-  rules.phase = [&] { return phase; };
+  rules.phase = rules.phase_now = [&] { return phase; };
   int blocks = 0;
   const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
     if (++blocks == 10) {
@@ -284,8 +284,9 @@ TEST(Tuning, SizesMeasuredInAnotherPhaseAreMeasuredAgain) {
     }
     return machine.measure()(bytes, selections, effort);
   };
-  const auto tuned = tune_sizes(k_question, grid(8, 1 << 25), 4, measure, rules);
+  auto tuned = tune_sizes(k_question, grid(8, 1 << 25), 4, measure, rules);
   ASSERT_TRUE(tuned);
+  ASSERT_TRUE(fit_again(*tuned, measure, rules));
   for (const TunedSize& size : tuned->sizes) EXPECT_EQ(size.phase, "far") << size.bytes;
   ASSERT_EQ(tuned->ranges.size(), 2u);
   EXPECT_NEAR(static_cast<double>(tuned->ranges[0].to_bytes), 900, 500);
@@ -297,14 +298,16 @@ TEST(Tuning, OnlyWhatWasMeasuredAgainIsSaidToBe) {
     TuneRules rules;
     std::string phase = "near";
     std::string said;
-    rules.phase = [&] { return phase; };
+    rules.phase = rules.phase_now = [&] { return phase; };
     rules.say = [&](const std::string& what) { said += what; };
     const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
       if (phase == "far" && !there_is_time) return Result<SelectionSamples>(SelectionSamples(selections.size()));
       if (bytes == 1 << 25) phase = "far";
       return machine.measure()(bytes, selections, effort);
     };
-    ASSERT_TRUE(tune_sizes(k_question, std::vector<std::int64_t>{1 << 23, 1 << 25}, 4, measure, rules));
+    auto tuned = tune_sizes(k_question, std::vector<std::int64_t>{1 << 23, 1 << 25}, 4, measure, rules);
+    ASSERT_TRUE(tuned);
+    ASSERT_TRUE(fit_again(*tuned, measure, rules));
     EXPECT_EQ(said.find("8 MiB had been measured in another phase of the machine, and was measured again") !=
                   std::string::npos,
               there_is_time)
@@ -370,6 +373,88 @@ TEST(Regret, ThePhaseOfFittingIsWaitedFor) {
   const std::size_t once = blocks;
   for (const HeldOutSize& row : judged(false).sizes) EXPECT_FALSE(row.same_phase) << row.bytes;
   EXPECT_EQ(blocks, once) << "judged again though the phase had not come";
+}
+
+TEST(Regret, TheTableIsFittedAgainWhereThePhaseDoesNotComeBack) {
+  Machine machine = machine_with_a_crossing();
+  machine.lines["tree"] = {10, 1.3e-4};
+  TuneRules rules;
+  std::string phase = "near";
+  rules.phase = rules.phase_now = [&] { return phase; };
+  rules.await_phase = [&](const std::string& wanted) { return Result<bool>(phase == wanted); };
+  const auto sizes = grid(8, 1 << 25);
+  Tuned tuned = tune(machine, sizes, rules);
+  // After a few sizes were judged two_shot becomes slow, and tree the best of long messages in its place.
+  const auto held_out = held_out_sizes(sizes, 4, tuned);
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    if (bytes == held_out[4]) {
+      phase = "far";
+      machine.lines["two_shot"] = {50, 1.5e-4};
+      machine.lines["tree"] = {10, 1e-4};
+    }
+    return machine.measure()(bytes, selections, effort);
+  };
+  class Changing : public Selector {
+   public:
+    explicit Changing(const Tuned& tuned) : tuned_(tuned) {}
+    [[nodiscard]] Selection choose(const Question& question) const override {
+      return table_of(tuned_).choose(question);
+    }
+    [[nodiscard]] std::string describe() const override { return "changing"; }
+
+   private:
+    const Tuned& tuned_;
+  } table(tuned);
+  int times = 0;
+  const FitAgain again = [&]() -> Result<bool> {
+    ++times;
+    GRADRAIL_TRY(fit_again(tuned, measure, rules));
+    return true;
+  };
+  const auto regret = measure_regret(k_question, tuned, held_out, table, table, measure, rules, again);
+  ASSERT_TRUE(regret);
+  EXPECT_EQ(times, 1);
+  ASSERT_EQ(regret->sizes.size(), held_out.size());
+  for (const HeldOutSize& row : regret->sizes) EXPECT_TRUE(row.same_phase) << row.bytes;
+  EXPECT_LT(regret->table.worst, 1.05);
+  EXPECT_EQ(tuned.ranges.back().selection.algorithm, "tree");
+}
+
+TEST(Regret, WhatWasJudgedByAnotherTableDoesNotCount) {
+  Machine machine = machine_with_a_crossing();
+  TuneRules rules;
+  std::string phase = "near";
+  rules.phase = rules.phase_now = [&] { return phase; };
+  const auto sizes = grid(8, 1 << 25);
+  Tuned tuned = tune(machine, sizes, rules);
+  bool over = false;
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    if (over) return Result<SelectionSamples>(SelectionSamples(selections.size()));
+    return machine.measure()(bytes, selections, effort);
+  };
+  Selection answer{"two_shot", 1, 1};
+  class Answer : public Selector {
+   public:
+    explicit Answer(const Selection& answer) : answer_(answer) {}
+    [[nodiscard]] Selection choose(const Question&) const override { return answer_; }
+    [[nodiscard]] std::string describe() const override { return "answer"; }
+
+   private:
+    const Selection& answer_;
+  } table(answer);
+  rules.await_phase = [&](const std::string&) {
+    phase = "far";
+    return Result<bool>(true);
+  };
+  const FitAgain again = [&]() -> Result<bool> {
+    answer = {"tree", 1, 1};
+    over = true;
+    return false;
+  };
+  const auto regret =
+      measure_regret(k_question, tuned, held_out_sizes(sizes, 4, tuned), table, table, measure, rules, again);
+  ASSERT_TRUE(regret);
+  EXPECT_TRUE(regret->sizes.empty());
 }
 
 TEST(Regret, NoiseAloneIsNotRegret) {
