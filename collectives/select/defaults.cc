@@ -20,6 +20,10 @@ constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over 
 // Of two shots of plain memory in one host, so that what is copied into shared memory is in cache until it is copied
 // out again (collectives/exec/binding.h).
 constexpr std::uint64_t k_staged_bytes = 128 << 10;
+// Every rank has copies for every other, so they outgrow a cache that all share: of more ranks, with buffers that leave
+// it little room, the copies are smaller.
+constexpr std::uint64_t k_crowded_bytes = 32 << 20;
+constexpr std::uint64_t k_least_staged_bytes = 32 << 10;
 constexpr std::uint64_t k_most_two_shot_pieces = 256;
 
 bool pipelines(std::string_view algorithm) {
@@ -32,8 +36,11 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
   Selection selection{std::string(algorithm), 1, 1};
   const std::string_view name = algorithm.substr(0, algorithm.find(':'));
   if (name == "two_shot" && question.transport == "shm") {
-    const std::uint64_t share = question.bytes / static_cast<std::uint64_t>(std::max(question.ranks, 1));
-    selection.pieces = static_cast<int>(std::clamp<std::uint64_t>(share / k_staged_bytes, 1, k_most_two_shot_pieces));
+    const auto ranks = static_cast<std::uint64_t>(std::max(question.ranks, 2));
+    const bool crowded = question.bytes >= k_crowded_bytes / ranks;
+    const std::uint64_t staged = crowded ? std::max(2 * k_staged_bytes / ranks, k_least_staged_bytes) : k_staged_bytes;
+    selection.pieces =
+        static_cast<int>(std::clamp<std::uint64_t>(question.bytes / ranks / staged, 1, k_most_two_shot_pieces));
   }
   if (!pipelines(name)) return selection;
   // A ring's block is an n-th of the data; trees and chains pass on all of it.

@@ -67,5 +67,21 @@ TEST(SelectDefaults, FewRanksOfOneHostChooseAlikeWhateverTheirMemory) {
   EXPECT_EQ(known_selection(question), Selection{});
 }
 
+TEST(SelectDefaults, ManyRanksStageLongDataInSmallerPieces) {
+  Question question;
+  question.transport = "shm";
+  const auto pieces = [&](int ranks, std::uint64_t bytes) {
+    question.ranks = question.ranks_per_host = ranks;
+    question.bytes = bytes;
+    return with_default_tuning("two_shot", question).pieces;
+  };
+  EXPECT_EQ(pieces(2, 16 << 20), 64);  // of 128 KiB
+  EXPECT_EQ(pieces(4, 4 << 20), 8);
+  EXPECT_EQ(pieces(4, 16 << 20), 64);  // of 64 KiB
+  EXPECT_EQ(pieces(8, 1 << 20), 1);
+  EXPECT_EQ(pieces(8, 16 << 20), 64);  // of 32 KiB
+  EXPECT_EQ(pieces(64, 64 << 20), 32);
+}
+
 }  // namespace
 }  // namespace gradrail
