@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 
 #include "bench/measure/statistics.h"
@@ -125,27 +126,30 @@ Result<void> BareSockets::exchange(bool one_way_each, const Load& load, Deadline
   return {};
 }
 
-Result<void> BareSockets::measure(Bootstrap& bootstrap, Communicator& group, const Load& load, Seconds budget,
-                                  Seconds timeout) {
-  int samples = k_least_samples;
+Result<void> BareSockets::measure(Bootstrap& bootstrap, Communicator& group, const Load& load, const Rules& rules) {
+  std::array<std::int32_t, 2> plan{k_least_samples, 1};  // samples; exchanges a sample
+  auto& [samples, batch] = plan;
   // The first two rounds warm up and tell how many more there is time for.
   for (int i = -2; i < samples; ++i) {
     double round_us = 0;
     for (const bool one_way_each : {false, true}) {
-      GRADRAIL_TRY(group.barrier(Deadline::after(timeout)));
+      GRADRAIL_TRY(group.barrier(Deadline::after(rules.timeout)));
       const auto begin = Clock::now();
-      GRADRAIL_TRY(exchange(one_way_each, load, Deadline::after(timeout)));
+      for (int one = 0; one < batch; ++one) GRADRAIL_TRY(exchange(one_way_each, load, Deadline::after(rules.timeout)));
       const double us = std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
       round_us += us;
-      if (i >= 0) samples_[one_way_each ? 1 : 0].push_back(us);
+      if (i >= 0) samples_[one_way_each ? 1 : 0].push_back(us / batch);
     }
     if (i != -1) continue;
-    const double fit = budget.count() * 1e6 / std::max(round_us, 1.0);
+    const double one_us = std::max(round_us / 2, 1.0);
+    batch = static_cast<int>(
+        std::clamp(std::ceil(rules.shortest_sample.count() * 1e6 / one_us), 1.0, double{k_most_samples}));
+    const double fit = rules.budget.count() * 1e6 / (2 * one_us * batch);
     samples = static_cast<int>(std::clamp(fit, double{k_least_samples}, double{k_most_samples}));
     GRADRAIL_ASSIGN(const Bytes same,
-                    bootstrap.broadcast(std::as_bytes(std::span(&samples, 1)), Deadline::after(timeout)));
-    if (same.size() != sizeof samples) return fail(Code::malformed, "rank 0's number of samples is damaged", 0);
-    std::memcpy(&samples, same.data(), sizeof samples);
+                    bootstrap.broadcast(std::as_bytes(std::span(plan)), Deadline::after(rules.timeout)));
+    if (same.size() != sizeof plan) return fail(Code::malformed, "rank 0's number of samples is damaged", 0);
+    std::memcpy(plan.data(), same.data(), sizeof plan);
   }
   return {};
 }

@@ -40,9 +40,13 @@ class BareSockets {
     std::span<std::byte> to;
     std::uint64_t bytes = 0;
   };
-  // Adds samples: as many as fit into `budget`, at least four of each kind.
-  [[nodiscard]] Result<void> measure(Bootstrap& bootstrap, Communicator& group, const Load& load, Seconds budget,
-                                     Seconds timeout);
+  struct Rules {
+    Seconds budget;           // as many samples as fit, at least four of each kind
+    Seconds shortest_sample;  // exchanges follow each other until a sample takes so long
+    Seconds timeout;          // of an exchange
+  };
+  // Adds samples.
+  [[nodiscard]] Result<void> measure(Bootstrap& bootstrap, Communicator& group, const Load& load, const Rules& rules);
   // The median of the samples so far, of the faster kind, for the slowest rank; on all ranks. Forgets the samples.
   [[nodiscard]] Result<double> take_us(Bootstrap& bootstrap, Deadline deadline);
 

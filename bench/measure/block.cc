@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -260,11 +261,11 @@ class Block {
       one.sent = {};
     }
     std::vector<std::vector<CodingLook>> looks(coded_ ? looks_.size() : 0);  // by case, by rank
-    double shortest_us = k_shortest_sample_us;
+    double shortest_us = std::max(k_shortest_sample_us, rules_.shortest_sample.count() * 1e6);
     double spent = 0;
     for (const Bytes& bytes : all) {
       ByteReader reader(bytes);
-      if (reader.get<std::uint8_t>() != 0) shortest_us = k_shortest_crowded_us;
+      if (reader.get<std::uint8_t>() != 0) shortest_us = std::max(shortest_us, k_shortest_crowded_us);
       spent = std::max(spent, reader.get<double>());
       for (std::size_t i = 0; i < entrants_.size(); ++i) {
         entrants_[i].outcome.wrong += reader.get<std::uint64_t>();
@@ -295,7 +296,7 @@ class Block {
     const double once_us = std::max(one.estimate_us, 0.01);
     // With flushed caches only the first call of a batch would find them so.
     if (synchronises(cases_.front().call.collective) && !flushes() && !refills())
-      one.outcome.batch = static_cast<int>(std::clamp(shortest_us / once_us, 1.0, double{k_largest_batch}));
+      one.outcome.batch = static_cast<int>(std::clamp(std::ceil(shortest_us / once_us), 1.0, double{k_largest_batch}));
     const double fit = rules_.time_per_point.count() * 1e6 / (once_us * one.outcome.batch + one.barrier_us);
     one.wanted = rules_.samples > 0
                      ? rules_.samples

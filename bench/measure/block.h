@@ -52,7 +52,8 @@ inline constexpr Pace k_briefest{1, 0, 3, false};
 struct MeasureRules {
   int samples = 0;  // a case; 0: as many as fit into time_per_point
   Seconds time_per_point{0.2};
-  int warmup = 5;  // operations
+  Seconds shortest_sample{0};  // operations are batched, where they may be, until they take so long
+  int warmup = 5;              // operations
   bool check = true;
   // The way in which ranks that share cores are dealt out to them when the block begins: which of them share one
   // favours one algorithm or another by as much as a third, for seconds, and is not to decide, so blocks that count
