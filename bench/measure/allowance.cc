@@ -19,6 +19,7 @@ constexpr double k_block = 0.15;                // seconds that go with any bloc
 constexpr double k_operations = 50;             // of a size: ten selections as briefly as they may be
 constexpr double k_share_of_a_block = 0.8;      // of what is left for a size; the rest is for measuring again
 constexpr double k_share_of_a_latecomer = 0.5;  // of what is left of the stage
+constexpr double k_share_of_a_repeat = 0.05;    // of the same, where the size's part is used up
 constexpr double k_least_of_even_share = 0.6;
 constexpr double k_far_behind = 2;
 constexpr double k_far_behind_by_the_model = 4;
@@ -84,7 +85,8 @@ double Allowance::expected(const Selection& selection, std::int64_t bytes) const
 Allowance::Plan Allowance::plan(std::int64_t bytes, std::span<const Selection> selections, double time_per_point,
                                 std::span<const Selection> keep) {
   enter(bytes);
-  const double left = (size_end_ - clock_() - overhead_) * k_share_of_a_block;
+  const double now = clock_();
+  double left = (size_end_ - now - overhead_) * k_share_of_a_block;
   std::vector<double> operation;
   bool repeat = true;
   for (const Selection& selection : selections) {
@@ -92,6 +94,8 @@ Allowance::Plan Allowance::plan(std::int64_t bytes, std::span<const Selection> s
     const auto known = find(selection);
     repeat = repeat && known != known_.end() && known->seconds.contains(bytes);
   }
+  // Where the first block was disturbed, the more it takes those that count.
+  if (repeat) left = std::max(left, k_share_of_a_repeat * (end_ - now) - overhead_);
   std::vector<std::size_t> order(selections.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),

@@ -237,7 +237,11 @@ class Tuner {
       const auto size = find(*middle);
       if (size == tuned_.sizes.end()) break;
       const auto times = medians(size->samples_us);
-      if (times[below] == k_never || times[above] == k_never) break;
+      if (times[below] == k_never || times[above] == k_never) {
+        // There was no time for all. It says nothing of the crossing, but would speak for those that were measured.
+        tuned_.sizes.erase(size);
+        break;
+      }
       const double ratio = times[below] / times[above];
       if (ratio < rules_.tie && ratio > 1 / rules_.tie) break;  // this is the crossing
       (ratio < 1 ? low : high) = *middle;

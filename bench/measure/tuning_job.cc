@@ -11,9 +11,9 @@
 #include "bench/measure/gradient.h"
 #include "bench/measure/patience.h"
 #include "bench/measure/phase_watch.h"
-#include "bench/measure/selection_bytes.h"
 #include "bench/measure/selectors.h"
 #include "bench/measure/survey_needs.h"
+#include "bench/measure/tuning_command.h"
 #include "collectives/compress/codec.h"
 #include "collectives/select/candidates.h"
 #include "collectives/select/cost_selector.h"
@@ -36,53 +36,7 @@ constexpr double k_share_for_codecs = 0.35;  // of a case's time, where they are
 constexpr double k_for_crossings = 0.3;      // of the time for the coarse grid, kept for sizes between
 constexpr Seconds k_least_time_per_point{0.01};
 constexpr double k_least_left_by_a_codec = 0.1;  // of an operation's time, whatever it leaves of the bytes
-constexpr const char* k_again = "fitting again in the machine's phase";
-constexpr double k_points_at_held_out = 12;  // that are worth measuring at a size, about
-
-enum class Order : std::uint8_t { measure, survey, end };
-
-// What rank 0 wants measured.
-struct Command {
-  Order order = Order::end;
-  std::int64_t count = 0;
-  double time_per_point = 0;
-  Pace pace{};
-  double most_time = 0;
-  std::uint64_t smallest = 0;  // of a survey
-  std::uint64_t largest = 0;   // 0: nothing is surveyed
-  std::uint64_t seed = 0;
-  std::vector<Selection> selections;
-};
-
-Bytes pack(const Command& command) {
-  ByteWriter writer;
-  writer.put(static_cast<std::uint8_t>(command.order));
-  writer.put(command.count);
-  writer.put(command.time_per_point);
-  put(writer, command.pace);
-  writer.put(command.most_time);
-  writer.put(command.smallest);
-  writer.put(command.largest);
-  writer.put(command.seed);
-  put(writer, command.selections);
-  return std::move(writer).take();
-}
-
-Result<Command> unpack(const Bytes& bytes) {
-  ByteReader reader(bytes);
-  Command command;
-  command.order = static_cast<Order>(std::min<std::uint8_t>(reader.get<std::uint8_t>(), 2));
-  command.count = reader.get<std::int64_t>();
-  command.time_per_point = reader.get<double>();
-  command.pace = get_pace(reader);
-  command.most_time = reader.get<double>();
-  command.smallest = reader.get<std::uint64_t>();
-  command.largest = reader.get<std::uint64_t>();
-  command.seed = reader.get<std::uint64_t>();
-  command.selections = get_selections(reader);
-  if (!reader.ok()) return fail(Code::malformed, "rank 0's command for tuning is damaged", 0);
-  return command;
-}
+constexpr double k_points_at_held_out = 12;      // that are worth measuring at a size, about
 
 std::vector<std::int64_t> whole_multiples(const std::vector<std::int64_t>& sizes, std::int64_t unit) {
   std::vector<std::int64_t> out;
@@ -153,7 +107,7 @@ class TuningJob {
     return call;
   }
 
-  std::vector<Call> calls_of(Collective collective, const Command& command) const {
+  std::vector<Call> calls_of(Collective collective, const TuningCommand& command) const {
     std::vector<Call> calls;
     for (const Selection& selection : command.selections)
       calls.push_back(call_of(collective, command.count, selection));
@@ -161,7 +115,7 @@ class TuningJob {
   }
 
   Result<std::vector<Outcome>> obey(Communicator& group, Buffers& buffers, const std::vector<Call>& calls,
-                                    const Command& command) {
+                                    const TuningCommand& command) {
     MeasureRules rules = axes_.rules;
     rules.time_per_point = Seconds(command.time_per_point);
     rules.pace = command.pace;
@@ -173,7 +127,7 @@ class TuningJob {
 
   // Collective. Right before the model is judged, as it would be asked.
   Result<std::shared_ptr<CostSelector>> survey_algorithms(Communicator& group, Buffers& buffers, Collective collective,
-                                                          const Command& command) {
+                                                          const TuningCommand& command) {
     SurveyOptions needs;
     needs.most_time = std::min(needs.most_time, Seconds(command.most_time));
     if (command.largest > 0) needs.collectives = {collective};
@@ -189,14 +143,37 @@ class TuningJob {
   Result<void> follow(Communicator& group, Buffers& buffers, Collective collective) {
     while (true) {
       GRADRAIL_ASSIGN(const Bytes bytes, hear(bootstrap_, axes_.rules.timeout));
-      GRADRAIL_ASSIGN(const Command command, unpack(bytes));
-      if (command.order == Order::end) return {};
-      if (command.order == Order::survey)
+      GRADRAIL_ASSIGN(const TuningCommand command, unpack_tuning_command(bytes));
+      if (command.order == TuningOrder::end) return {};
+      if (command.order == TuningOrder::survey)
         GRADRAIL_TRY(survey_algorithms(group, buffers, collective, command));
       else
         GRADRAIL_TRY(obey(group, buffers, calls_of(collective, command), command));
     }
   }
+
+  // A case as rank 0 leads it.
+  struct Case {
+    Communicator& group;
+    Buffers& buffers;
+    Question question;
+    std::int64_t unit = 0;
+    std::vector<std::int64_t> grid;
+    // When the stages end, by spent().
+    double fitted = 0;
+    double fitted_again = 0;
+    double judged = 0;
+    double end = 0;
+
+    TuneListener::For what = TuneListener::For::fitting;
+    double per_point = 0;
+    TuneRules rules{};
+    MeasureSize measure{};
+    double left_for_waiting = 0;
+    TunedCase done{};
+    std::shared_ptr<const Selector> by_model{};
+    LateSelector by_table{};
+  };
 
   Result<void> lead(Communicator& group, Buffers& buffers, Collective collective) {
     Call placed = call_of(collective, 1, {});  // the choice goes by the memory, too
@@ -204,106 +181,125 @@ class TuningJob {
     const Question question = group.question_of(placed);
     const auto unit =
         static_cast<std::int64_t>(size_of(axes_.types.front())) * (is_blocked(collective) ? group.ranks() : 1);
-    const auto grid = whole_multiples(axes_.sizes, unit);
+    Case at_hand{group, buffers, question, unit, whole_multiples(axes_.sizes, unit)};
     GRADRAIL_TRY(listener_->begin_case(question, links_));
 
-    TunedCase done;
     // What is left of the budget is shared by the cases that are left.
     const double begin = spent();
-    const double end =
-        begin + std::max(1.0, options_.budget.count() - begin) / static_cast<double>(cases_ - done_cases_);
+    at_hand.end = begin + std::max(1.0, options_.budget.count() - begin) / static_cast<double>(cases_ - done_cases_);
     const bool codecs = axes_.error_budget > 0 && Gradient::fits(call_of(collective, 1, {}));
-    const double judged = end - (codecs ? k_share_for_codecs * (end - begin) : 0);
-    const double share = judged - begin;
-    const double fitted = begin + k_share_for_fitting * share;
-    const double fitted_again = fitted + k_share_for_fitting_again * share;
+    at_hand.judged = at_hand.end - (codecs ? k_share_for_codecs * (at_hand.end - begin) : 0);
+    const double share = at_hand.judged - begin;
+    at_hand.fitted = begin + k_share_for_fitting * share;
+    at_hand.fitted_again = at_hand.fitted + k_share_for_fitting_again * share;
+    at_hand.per_point = time_per_point(question, at_hand.grid, share);
+    at_hand.measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+      return measure(at_hand, bytes, selections, effort);
+    };
+    at_hand.rules.say = [&](const std::string& text) { listener_->note(text); };
+    at_hand.rules.phase = [&] { return watch_.of_blocks(); };
+    at_hand.rules.phase_now = [&] { return watch_.now(); };
+    at_hand.rules.await_phase = [&](const std::string& wanted) {
+      return watch_.await(wanted, at_hand.left_for_waiting);
+    };
+    at_hand.rules.out_of_time = [&] { return spent() > at_hand.fitted; };
+    TunedCase& done = at_hand.done;
+    done.links = links_;
+    done.links_seconds = links_seconds_;
+    done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
     Allowance allowance([&] { return spent(); },
                         [&](const Selection& selection, std::int64_t bytes) {
                           return expected(question, selection, bytes, done.tuned);
                         });
     allowance_ = &allowance;
-    allowance.begin("fitting", fitted, parts_of(grid), k_for_crossings);
-    auto what = TuneListener::For::fitting;
-    double per_point = time_per_point(question, grid, share);
-    std::function<std::vector<Selection>(std::int64_t)> keep = [](std::int64_t) { return std::vector<Selection>(); };
-    const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections,
-                                    double effort) -> Result<SelectionSamples> {
-      const auto kept = keep(bytes);
-      GRADRAIL_ASSIGN(auto outcomes, measure_in_one_phase(group, buffers, question, bytes, unit, what, selections, kept,
-                                                          per_point * effort));
-      SelectionSamples samples;
-      for (Outcome& outcome : outcomes) samples.push_back(samples_of(outcome));
-      return samples;
-    };
-    TuneRules rules;
-    rules.say = [&](const std::string& text) { listener_->note(text); };
-    rules.phase = [&] { return watch_.of_blocks(); };
-    rules.phase_now = [&] { return watch_.now(); };
-    double left_for_waiting = 0;
-    rules.await_phase = [&](const std::string& wanted) { return watch_.await(wanted, left_for_waiting); };
-    rules.out_of_time = [&] { return spent() > fitted; };
 
-    done.links = links_;
-    done.links_seconds = links_seconds_;
-    done.entry = {collective, question.transport, question.ranks, question.ranks_per_host, {}, {}};
-    GRADRAIL_ASSIGN(done.tuned, tune_sizes(question, grid, unit, measure, rules));
-    allowance.begin(k_again, fitted_again, parts_of(sizes_of(done.tuned)));
-    GRADRAIL_TRY(fit_again(done.tuned, measure, rules));
-    LateSelector by_table;
-    const auto take_table = [&](const std::shared_ptr<const Selector>& otherwise) {
-      done.entry.ranges = done.tuned.ranges;
-      done.phase = phase_of(done.tuned);
-      done.entry.core_to_core_ns = watch_.core_to_core_ns(done.phase);
-      DecisionTable table;
-      if (!done.entry.ranges.empty()) table.entries.push_back(done.entry);
-      by_table.set(std::make_shared<TableSelector>(std::move(table), "tuned", otherwise));
-    };
-    const auto judged_on = held_out_sizes(grid, unit, done.tuned);
-    const Command model_wanted = survey_for(question, judged_on, k_share_for_survey * share);
+    GRADRAIL_TRY(fit(at_hand));
+    const auto judged_on = held_out_sizes(at_hand.grid, unit, done.tuned);
+    const TuningCommand model_wanted = survey_for(question, judged_on, k_share_for_survey * share);
     GRADRAIL_TRY(bootstrap_.broadcast(pack(model_wanted), soon()));
-    GRADRAIL_ASSIGN(const auto by_model, survey_algorithms(group, buffers, collective, model_wanted));
-    take_table(by_model);
-    what = TuneListener::For::judging;
-    left_for_waiting = k_share_for_waiting * (judged - spent());
-    allowance.begin("judging", judged, parts_of(judged_on));
-    // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
-    const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(judged_on.size(), 1));
-    per_point = std::clamp((judged - spent()) / (2 * points), per_point,
-                           std::max(per_point, axes_.rules.time_per_point.count()));
-    keep = [&](std::int64_t bytes) {
-      Question here = question;
-      here.bytes = static_cast<std::uint64_t>(bytes);
-      return std::vector<Selection>{by_table.choose(here), by_model->choose(here)};
-    };
-    const double judging_begin = spent();
-    judgements_ = 0;
-    const FitAgain again = [&]() -> Result<bool> {
-      const std::string now = rules.phase_now();
-      const auto others = std::count_if(done.tuned.sizes.begin(), done.tuned.sizes.end(),
-                                        [&](const TunedSize& size) { return size.phase != now; });
-      const double a_judgement = judgements_ > 0 ? (spent() - judging_begin) / judgements_ : k_usual_judgement;
-      const double fitting = k_fitting_again * a_judgement * static_cast<double>(others);
-      if (spent() + fitting + a_judgement * static_cast<double>(judged_on.size()) > judged) return false;
-      what = TuneListener::For::fitting;
-      allowance.begin(k_again, spent() + 2 * fitting, parts_of(sizes_of(done.tuned)));
-      GRADRAIL_TRY(fit_again(done.tuned, measure, rules));
-      take_table(by_model);
-      what = TuneListener::For::judging;
-      allowance.begin("judging", judged, parts_of(judged_on));
-      return true;
-    };
-    GRADRAIL_ASSIGN(done.regret,
-                    measure_regret(question, done.tuned, judged_on, by_table, *by_model, measure, rules, again));
-    if (codecs) {
-      GRADRAIL_ASSIGN(done.entry.codecs, tune_codecs(group, buffers, question, unit, grid, by_table, end));
-    }
+    GRADRAIL_ASSIGN(at_hand.by_model, survey_algorithms(group, buffers, collective, model_wanted));
+    GRADRAIL_TRY(judge(at_hand, judged_on));
+    if (codecs) GRADRAIL_TRY(tune_codecs(at_hand));
     done.left_out = allowance.left_out();
-    GRADRAIL_TRY(bootstrap_.broadcast(pack({}), soon()));
+    GRADRAIL_TRY(bootstrap_.broadcast(pack(TuningCommand{}), soon()));
     return listener_->end_case(done);
   }
 
+  Result<void> fit(Case& at_hand) {
+    allowance_->begin("fitting", at_hand.fitted, parts_of(at_hand.grid), k_for_crossings);
+    GRADRAIL_ASSIGN(at_hand.done.tuned,
+                    tune_sizes(at_hand.question, at_hand.grid, at_hand.unit, at_hand.measure, at_hand.rules));
+    return fit_once_more(at_hand, at_hand.fitted_again);
+  }
+
+  // Brings the table into the phase that the machine is in.
+  Result<void> fit_once_more(Case& at_hand, double until) {
+    TunedCase& done = at_hand.done;
+    std::vector<std::int64_t> sizes;
+    for (const TunedSize& size : done.tuned.sizes) sizes.push_back(size.bytes);
+    allowance_->begin("fitting again in the machine's phase", until, parts_of(sizes));
+    at_hand.what = TuneListener::For::fitting;
+    GRADRAIL_TRY(fit_again(done.tuned, at_hand.measure, at_hand.rules));
+    done.entry.ranges = done.tuned.ranges;
+    done.phase = phase_of(done.tuned);
+    done.entry.core_to_core_ns = watch_.core_to_core_ns(done.phase);
+    return {};
+  }
+
+  static void take_table(Case& at_hand) {
+    DecisionTable table;
+    if (!at_hand.done.entry.ranges.empty()) table.entries.push_back(at_hand.done.entry);
+    at_hand.by_table.set(std::make_shared<TableSelector>(std::move(table), "tuned", at_hand.by_model));
+  }
+
+  Result<void> judge(Case& at_hand, const std::vector<std::int64_t>& sizes) {
+    const double begin = spent();
+    judgements_ = 0;
+    at_hand.left_for_waiting = k_share_for_waiting * (at_hand.judged - begin);
+    // Whatever is left is for judging: half of it for measuring, the rest for checks and warming up.
+    const double points = k_points_at_held_out * static_cast<double>(std::max<std::size_t>(sizes.size(), 1));
+    at_hand.per_point = std::clamp((at_hand.judged - begin) / (2 * points), at_hand.per_point,
+                                   std::max(at_hand.per_point, axes_.rules.time_per_point.count()));
+    const auto go_on = [&] {
+      take_table(at_hand);
+      at_hand.what = TuneListener::For::judging;
+      allowance_->begin("judging", at_hand.judged, parts_of(sizes));
+    };
+    // Where there is time for that, and for judging all sizes afterwards.
+    const FitAgain again = [&]() -> Result<bool> {
+      const auto& fitted = at_hand.done.tuned.sizes;
+      const auto others = std::count_if(fitted.begin(), fitted.end(),
+                                        [&](const TunedSize& size) { return size.phase != watch_.now(); });
+      const double a_judgement = judgements_ > 0 ? (spent() - begin) / judgements_ : k_usual_judgement;
+      const double fitting = k_fitting_again * a_judgement * static_cast<double>(others);
+      if (spent() + fitting + a_judgement * static_cast<double>(sizes.size()) > at_hand.judged) return false;
+      GRADRAIL_TRY(fit_once_more(at_hand, spent() + 2 * fitting));
+      go_on();
+      return true;
+    };
+    go_on();
+    GRADRAIL_ASSIGN(at_hand.done.regret, measure_regret(at_hand.question, at_hand.done.tuned, sizes, at_hand.by_table,
+                                                        *at_hand.by_model, at_hand.measure, at_hand.rules, again));
+    return {};
+  }
+
+  // Without what the table and the model say nothing can be judged.
+  Result<SelectionSamples> measure(Case& at_hand, std::int64_t bytes, std::span<const Selection> selections,
+                                   double effort) {
+    Question here = at_hand.question;
+    here.bytes = static_cast<std::uint64_t>(bytes);
+    std::vector<Selection> keep;
+    if (at_hand.by_model != nullptr) keep = {at_hand.by_table.choose(here), at_hand.by_model->choose(here)};
+    GRADRAIL_ASSIGN(auto outcomes,
+                    measure_in_one_phase(at_hand.group, at_hand.buffers, at_hand.question, bytes, at_hand.unit,
+                                         at_hand.what, selections, keep, at_hand.per_point * effort));
+    SelectionSamples samples;
+    for (Outcome& outcome : outcomes) samples.push_back(samples_of(outcome));
+    return samples;
+  }
+
   // What a choice without a table needs at these sizes.
-  static Command survey_for(Question question, std::span<const std::int64_t> sizes, double most_time) {
+  static TuningCommand survey_for(Question question, std::span<const std::int64_t> sizes, double most_time) {
     std::vector<Question> asked;
     for (const std::int64_t bytes : sizes) {
       question.bytes = static_cast<std::uint64_t>(bytes);
@@ -311,8 +307,8 @@ class TuningJob {
     }
     SurveyOptions needs;
     add_needs(needs, asked, nullptr);
-    Command command;
-    command.order = Order::survey;
+    TuningCommand command;
+    command.order = TuningOrder::survey;
     command.most_time = most_time;
     command.smallest = needs.smallest;
     command.largest = needs.largest;
@@ -321,31 +317,29 @@ class TuningJob {
 
   // Rank 0: at each size each codec first by the algorithm that it gets anyway, and where any pays, those that do by
   // all algorithms. The last block decides, in which everything is measured against the best without a codec.
-  Result<std::vector<CodedSize>> tune_codecs(Communicator& group, Buffers& buffers, const Question& question,
-                                             std::int64_t unit, std::span<const std::int64_t> grid,
-                                             const Selector& dense, double end) {
+  Result<void> tune_codecs(Case& at_hand) {
+    const Question& question = at_hand.question;
     GRADRAIL_ASSIGN(const auto codecs, codecs_within(axes_.codecs, axes_.error_budget));
     const auto places = places_to_encode(axes_.codec_where, question.ranks, question.ranks_per_host);
-    const auto sizes = static_cast<double>(std::max<std::size_t>(1, grid.size()));
+    const auto sizes = static_cast<double>(std::max<std::size_t>(1, at_hand.grid.size()));
     const double per_point = std::clamp(
-        std::max(0.0, end - spent()) / (sizes * static_cast<double>(1 + codecs.size() * places.size())),
+        std::max(0.0, at_hand.end - spent()) / (sizes * static_cast<double>(1 + codecs.size() * places.size())),
         k_least_time_per_point.count(), std::max(k_least_time_per_point.count(), axes_.rules.time_per_point.count()));
-    std::vector<CodedSize> found;
-    std::vector<std::int64_t> worth_encoding(grid.begin(), grid.end());
+    std::vector<std::int64_t> worth_encoding = at_hand.grid;
     std::erase_if(worth_encoding,
                   [](std::int64_t bytes) { return bytes < static_cast<std::int64_t>(k_least_coded_bytes); });
-    if (codecs.empty()) return found;
-    allowance_->begin("codecs", end, parts_of(worth_encoding));
+    if (codecs.empty()) return {};
+    allowance_->begin("codecs", at_hand.end, parts_of(worth_encoding));
     for (const std::int64_t bytes : worth_encoding) {
       Question here = question;
       here.bytes = static_cast<std::uint64_t>(bytes);
-      std::vector<Selection> selections{dense.choose(here)};
+      std::vector<Selection> selections{at_hand.by_table.choose(here)};
       for (const CodecWhere where : places)
         for (const std::string& codec : codecs) selections.push_back({"auto", 0, 0, codec, where});
       const auto measured = [&]() -> Result<CodedSize> {
-        GRADRAIL_ASSIGN(const auto outcomes,
-                        measure_in_one_phase(group, buffers, question, bytes, unit, TuneListener::For::codecs,
-                                             selections, std::span(selections).first(1), per_point));
+        GRADRAIL_ASSIGN(const auto outcomes, measure_in_one_phase(at_hand.group, at_hand.buffers, question, bytes,
+                                                                  at_hand.unit, TuneListener::For::codecs, selections,
+                                                                  std::span(selections).first(1), per_point));
         return what_pays(here, selections, outcomes);
       };
       GRADRAIL_ASSIGN(CodedSize size, measured());
@@ -356,9 +350,9 @@ class TuningJob {
         GRADRAIL_ASSIGN(CodedSize again, measured());
         if (again.dense_us > 0) size = std::move(again);
       }
-      found.push_back(std::move(size));
+      at_hand.done.entry.codecs.push_back(std::move(size));
     }
-    return found;
+    return {};
   }
 
   // The choice, and its codec on every plan, as far as it may travel on plans.
@@ -381,11 +375,7 @@ class TuningJob {
         std::max_element(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     return most == sizes.end() ? "" : most->first;
   }
-  static std::vector<std::int64_t> sizes_of(const Tuned& tuned) {
-    std::vector<std::int64_t> sizes;
-    for (const TunedSize& size : tuned.sizes) sizes.push_back(size.bytes);
-    return sizes;
-  }
+
   // Seconds of an operation, before it was measured.
   double expected(const Question& question, const Selection& selection, std::int64_t bytes, const Tuned& tuned) const {
     Question here = question;
@@ -435,8 +425,8 @@ class TuningJob {
                                 what == TuneListener::For::judging  ? " (held out)"
                                 : what == TuneListener::For::codecs ? " (codecs)"
                                                                     : ""));
-    Command command;
-    command.order = Order::measure;
+    TuningCommand command;
+    command.order = TuningOrder::measure;
     command.count = bytes / unit;
     command.time_per_point = plan.time_per_point;
     command.pace = plan.pace;

@@ -136,6 +136,18 @@ TEST(Allowance, MeasuringAgainIsAllOrNothing) {
   EXPECT_THAT(allowance.left_out(), HasSubstr("1 block again"));
 }
 
+TEST(Allowance, AShortBlockAgainIsWorthMoreThanItsPart) {
+  SlowLink link;
+  link.a_mib = 1e-4;
+  Allowance allowance = link.allowance();
+  allowance.begin("fitting", 10, link.parts({k_mib, 4 * k_mib, 16 * k_mib}));
+  const auto all = selections(2);
+  ASSERT_EQ(link.run(allowance, k_mib, all), 2u);
+  link.now += 6;  // the machine was busy with something else
+  EXPECT_THAT(allowance.plan(k_mib, all, 0.02).which, SizeIs(2));
+  EXPECT_THAT(allowance.left_out(), IsEmpty());
+}
+
 TEST(Allowance, NothingIsBegunWhenTheTimeIsOver) {
   SlowLink link;
   Allowance allowance = link.allowance();

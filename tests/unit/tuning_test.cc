@@ -194,6 +194,23 @@ TEST(Tuning, OutOfTimeMeasuresFinalistsOnly) {
   EXPECT_FALSE(tuned.ranges.empty());
 }
 
+TEST(Tuning, ASizeBetweenAtWhichThereWasTimeForOneOnlySaysNothing) {
+  Machine machine = machine_with_a_crossing();
+  const auto sizes = grid(8, 1 << 25);
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    auto samples = machine.measure()(bytes, selections, effort);
+    if (std::find(sizes.begin(), sizes.end(), bytes) == sizes.end())
+      for (std::size_t i = 0; i < selections.size(); ++i)
+        if (selections[i].algorithm != "two_shot") (*samples)[i].clear();
+    return samples;
+  };
+  const auto tuned = tune_sizes(k_question, sizes, 4, measure, {});
+  ASSERT_TRUE(tuned);
+  EXPECT_EQ(tuned->sizes.size(), sizes.size());
+  ASSERT_EQ(tuned->ranges.size(), 2u);
+  EXPECT_GT(tuned->ranges[0].to_bytes, 8192u) << "where recursive_doubling is the faster";
+}
+
 TEST(Tuning, NothingMeasurableIsNoRange) {
   const MeasureSize nothing = [](std::int64_t, std::span<const Selection> selections, double) {
     return Result<std::vector<std::vector<double>>>(std::vector<std::vector<double>>(selections.size()));
