@@ -32,6 +32,30 @@ std::string in_words(const Selection& selection) {
   return text;
 }
 
+const Selection& choice(const std::vector<TableRange>& ranges, std::int64_t bytes) {
+  for (const TableRange& range : ranges)
+    if (static_cast<std::uint64_t>(bytes) <= range.to_bytes) return range.selection;
+  return ranges.back().selection;
+}
+
+std::vector<std::size_t> places_of(const std::vector<std::size_t>& some, const std::vector<std::size_t>& among) {
+  std::vector<std::size_t> places;
+  for (std::size_t k = 0; k < among.size(); ++k)
+    if (std::find(some.begin(), some.end(), among[k]) != some.end()) places.push_back(k);
+  return places;
+}
+
+// What the ranges say at this of the sizes, and at its neighbours.
+std::vector<std::size_t> rivals_at(const Tuned& tuned, std::size_t size) {
+  std::vector<std::size_t> rivals;
+  for (std::size_t i = size > 0 ? size - 1 : 0; i <= size + 1 && i < tuned.sizes.size() && !tuned.ranges.empty(); ++i) {
+    const auto& all = tuned.candidates;
+    rivals.push_back(static_cast<std::size_t>(
+        std::find(all.begin(), all.end(), choice(tuned.ranges, tuned.sizes[i].bytes)) - all.begin()));
+  }
+  return rivals;
+}
+
 class Tuner {
  public:
   Tuner(const Question& question, std::span<const std::int64_t> sizes, std::int64_t unit, const MeasureSize& measure,
@@ -60,11 +84,13 @@ class Tuner {
     return tuned_.hurried;
   }
 
-  Result<void> measure_at(std::int64_t bytes, const std::vector<std::size_t>& which) {
+  // `rivals`: of `which`, between whom it is to be decided, however they do in the first block.
+  Result<void> measure_at(std::int64_t bytes, const std::vector<std::size_t>& which,
+                          const std::vector<std::size_t>& rivals = {}) {
     std::vector<Selection> selections;
     for (const std::size_t i : which) selections.push_back(tuned_.candidates[i]);
     GRADRAIL_ASSIGN(auto samples, tuned_.hurried ? measure_in_blocks(bytes, selections, k_first_effort, measure_)
-                                                 : race(bytes, selections, {}, measure_));
+                                                 : race(bytes, selections, places_of(rivals, which), measure_));
     GRADRAIL_CHECK(samples.size() == which.size());
     if (std::all_of(samples.begin(), samples.end(), [](const auto& one) { return one.empty(); })) return {};
     TunedSize size{bytes, std::vector<std::vector<double>>(tuned_.candidates.size())};
@@ -203,12 +229,6 @@ class Tuner {
     return {};
   }
 
-  static const Selection& choice(const std::vector<TableRange>& ranges, std::int64_t bytes) {
-    for (const TableRange& range : ranges)
-      if (static_cast<std::uint64_t>(bytes) <= range.to_bytes) return range.selection;
-    return ranges.back().selection;
-  }
-
   [[nodiscard]] std::vector<TunedSize>::const_iterator find(std::int64_t bytes) const {
     return std::find_if(tuned_.sizes.begin(), tuned_.sizes.end(), [&](const TunedSize& s) { return s.bytes == bytes; });
   }
@@ -233,7 +253,7 @@ class Tuner {
       if (static_cast<double>(high) / static_cast<double>(low) <= rules_.nearest_sizes || hurry()) break;
       const auto middle = between(low, high, 0.5, unit_);
       if (!middle) break;
-      GRADRAIL_TRY(measure_at(*middle, finalists));
+      GRADRAIL_TRY(measure_at(*middle, finalists, {below, above}));
       const auto size = find(*middle);
       if (size == tuned_.sizes.end()) break;
       const auto times = medians(size->samples_us);
@@ -394,22 +414,27 @@ std::vector<TableRange> fit_ranges(const std::vector<Selection>& candidates, std
 Result<void> fit_again(Tuned& tuned, const MeasureSize& measure, const TuneRules& rules) {
   for (int round = 0; round < k_rounds_of_fitting_again && rules.phase_now; ++round) {
     const std::string now = rules.phase_now();
-    for (TunedSize& size : tuned.sizes) {
+    for (std::size_t s = 0; s < tuned.sizes.size(); ++s) {
+      TunedSize& size = tuned.sizes[s];
       if (size.phase == now || rules.phase_now() != now) continue;
+      const auto rivals = rivals_at(tuned, s);
+      const auto is_rival = [&](std::size_t i) { return std::find(rivals.begin(), rivals.end(), i) != rivals.end(); };
       const auto times = medians(size.samples_us);
       const double best = times[best_of(times)];
-      std::vector<std::size_t> near;
+      std::vector<std::size_t> order;
       for (std::size_t i = 0; i < times.size(); ++i)
-        if (times[i] != k_never) near.push_back(i);
-      std::stable_sort(near.begin(), near.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
-      while (near.size() > k_fewest_in_another_phase && times[near.back()] > k_near_in_another_phase * best)
-        near.pop_back();
-      std::sort(near.begin(), near.end());
+        if (times[i] != k_never) order.push_back(i);
+      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return times[a] < times[b]; });
+      std::vector<std::size_t> which;
+      for (const std::size_t i : order)
+        if (which.size() < k_fewest_in_another_phase || times[i] <= k_near_in_another_phase * best || is_rival(i))
+          which.push_back(i);
+      std::sort(which.begin(), which.end());
       std::vector<Selection> selections;
-      for (const std::size_t i : near) selections.push_back(tuned.candidates[i]);
-      GRADRAIL_ASSIGN(auto samples, race(size.bytes, selections, {}, measure));
+      for (const std::size_t i : which) selections.push_back(tuned.candidates[i]);
+      GRADRAIL_ASSIGN(auto samples, race(size.bytes, selections, places_of(rivals, which), measure));
       if (std::all_of(samples.begin(), samples.end(), [](const auto& one) { return one.empty(); })) continue;
-      take_the_later(size.samples_us, near, std::move(samples));
+      take_the_later(size.samples_us, which, std::move(samples));
       size.phase = rules.phase();
       if (rules.say)
         rules.say(fmt::format("{} had been measured in another phase of the machine, and was measured again",

@@ -182,6 +182,27 @@ TEST(Tuning, OneLuckyBlockMakesNoRange) {
   EXPECT_GT(blocks[2048], 3);
 }
 
+TEST(Tuning, TheRivalsOfACrossingAreMeasuredAgainThoughADisturbedBlockSpokeAgainstOne) {
+  Machine machine = machine_with_a_crossing();
+  for (const char* name : {"one_shot", "tree", "ring", "halving_doubling"}) machine.lines[name] = {11, 1e-4};
+  const auto sizes = grid(8, 1 << 25);
+  std::set<std::int64_t> begun;
+  const MeasureSize measure = [&](std::int64_t bytes, std::span<const Selection> selections, double effort) {
+    auto samples = machine.measure()(bytes, selections, effort);
+    const bool between = std::find(sizes.begin(), sizes.end(), bytes) == sizes.end();
+    if (between && begun.insert(bytes).second)
+      for (std::size_t i = 0; i < selections.size(); ++i)
+        if (selections[i].algorithm == "recursive_doubling")
+          for (double& sample : (*samples)[i]) sample *= 1.5;
+    return samples;
+  };
+  const auto tuned = tune_sizes(k_question, sizes, 4, measure, {});
+  ASSERT_TRUE(tuned);
+  ASSERT_GT(begun.size(), 0u);
+  ASSERT_GE(tuned->ranges.size(), 2u);
+  EXPECT_NEAR(static_cast<double>(tuned->ranges[0].to_bytes), 10'000, 1'500);
+}
+
 TEST(Tuning, OutOfTimeMeasuresFinalistsOnly) {
   Machine machine = machine_with_a_crossing();
   TuneRules rules;
