@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "bench/measure/statistics.h"
 #include "transports/base/cores.h"
@@ -24,6 +25,10 @@ constexpr int k_polls_before_clock = 4096;
 
 // Bytes a system call: what bare loops are fastest with.
 std::size_t turn_of(std::uint64_t bytes) { return bytes <= (4u << 20) ? 256u << 10 : 1u << 20; }
+
+std::int64_t since_start_ns(Clock::time_point when) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -136,9 +141,9 @@ Result<void> BareSockets::measure(Bootstrap& bootstrap, Communicator& group, con
       GRADRAIL_TRY(group.barrier(Deadline::after(rules.timeout)));
       const auto begin = Clock::now();
       for (int one = 0; one < batch; ++one) GRADRAIL_TRY(exchange(one_way_each, load, Deadline::after(rules.timeout)));
-      const double us = std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
-      round_us += us;
-      if (i >= 0) samples_[one_way_each ? 1 : 0].push_back(us / batch);
+      const auto end = Clock::now();
+      round_us += std::chrono::duration<double, std::micro>(end - begin).count();
+      if (i >= 0) samples_[one_way_each ? 1 : 0].push_back({since_start_ns(begin), since_start_ns(end), batch});
     }
     if (i != -1) continue;
     const double one_us = std::max(round_us / 2, 1.0);
@@ -154,20 +159,45 @@ Result<void> BareSockets::measure(Bootstrap& bootstrap, Communicator& group, con
   return {};
 }
 
+std::vector<double> BareSockets::times_us(std::span<const std::vector<Sample>> by_rank,
+                                          std::span<const std::string> hosts) {
+  std::size_t count = std::numeric_limits<std::size_t>::max();
+  for (const auto& samples : by_rank) count = std::min(count, samples.size());
+  std::vector<double> times(by_rank.empty() ? 0 : count);
+  for (std::size_t first = 0; first < by_rank.size(); ++first) {
+    if (std::find(hosts.begin(), hosts.begin() + static_cast<long>(first), hosts[first]) !=
+        hosts.begin() + static_cast<long>(first))
+      continue;  // a host that was looked at
+    for (std::size_t i = 0; i < count; ++i) {
+      Sample whole = by_rank[first][i];
+      for (std::size_t rank = first + 1; rank < by_rank.size(); ++rank) {
+        if (hosts[rank] != hosts[first]) continue;
+        whole.begin_ns = std::min(whole.begin_ns, by_rank[rank][i].begin_ns);
+        whole.end_ns = std::max(whole.end_ns, by_rank[rank][i].end_ns);
+      }
+      times[i] = std::max(
+          times[i], static_cast<double>(whole.end_ns - whole.begin_ns) / 1e3 / static_cast<double>(whole.exchanges));
+    }
+  }
+  return times;
+}
+
 Result<double> BareSockets::take_us(Bootstrap& bootstrap, Deadline deadline) {
+  std::vector<std::string> hosts;
+  for (const Member& member : bootstrap.members()) hosts.push_back(member.host);
   double best = 0;
   for (auto& kind : samples_) {
     GRADRAIL_ASSIGN(const auto all, bootstrap.all_gather(std::as_bytes(std::span(kind)), deadline));
-    std::vector<std::vector<double>> by_rank;
+    std::vector<std::vector<Sample>> by_rank;
     for (const Bytes& bytes : all) {
-      std::vector<double> samples(bytes.size() / sizeof(double));
-      if (!samples.empty()) std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(double));
+      std::vector<Sample> samples(bytes.size() / sizeof(Sample));
+      if (!samples.empty()) std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(Sample));
       by_rank.push_back(std::move(samples));
     }
     kind.clear();
-    const auto slowest = slowest_rank(by_rank);
-    if (slowest.empty()) continue;
-    const double us = median(slowest);
+    const auto times = times_us(by_rank, hosts);
+    if (times.empty()) continue;
+    const double us = median(times);
     best = best == 0 ? us : std::min(best, us);
   }
   return best;

@@ -2,6 +2,10 @@
 // against. Ranks are paired; all pairs exchange the same number of bytes at once, both ways, each rank in one thread
 // that sends and receives in turn: over one socket both ways, and over one for each way, whichever is faster.
 //
+// A sample is timed from when the first rank of a host begins to when its last one is done, as the pairs know
+// nothing of each other: where ranks share cores, one pair could be done before another has left the barrier, and each
+// would seem to have had the cores for itself. The ranks of a collective wait for each other.
+//
 // Owned and used by one rank's thread, collective over the job; the sockets are proven with the job's secret.
 #pragma once
 
@@ -47,8 +51,19 @@ class BareSockets {
   };
   // Adds samples.
   [[nodiscard]] Result<void> measure(Bootstrap& bootstrap, Communicator& group, const Load& load, const Rules& rules);
-  // The median of the samples so far, of the faster kind, for the slowest rank; on all ranks. Forgets the samples.
+  // The median of the samples so far, of the faster kind, for the slowest host; on all ranks. Forgets the samples.
   [[nodiscard]] Result<double> take_us(Bootstrap& bootstrap, Deadline deadline);
+
+  // When a rank began and ended some exchanges, by its host's clock.
+  struct Sample {
+    std::int64_t begin_ns = 0;
+    std::int64_t end_ns = 0;
+    std::int64_t exchanges = 1;
+  };
+  // The time of an exchange of each sample, for the slowest host, as far as all ranks have samples. A host's name a
+  // rank.
+  [[nodiscard]] static std::vector<double> times_us(std::span<const std::vector<Sample>> by_rank,
+                                                    std::span<const std::string> hosts);
 
  private:
   [[nodiscard]] Result<void> exchange(bool one_way_each, const Load& load, Deadline deadline);
@@ -58,7 +73,7 @@ class BareSockets {
   bool upwards_ = false;  // this rank is the lower of the two
   bool crowded_ = false;
   std::array<Fd, 2> sockets_;
-  std::array<std::vector<double>, 2> samples_;  // by kind
+  std::array<std::vector<Sample>, 2> samples_;  // by kind
 };
 
 }  // namespace gradrail
