@@ -1,6 +1,7 @@
 // What keeps long messages over tcp in step: it holds back who is ahead, and never for good.
 #include <gtest/gtest.h>
 
+#include "transports/tcp/endpoint.h"
 #include "transports/tcp/pace.h"
 
 namespace gradrail {
@@ -55,6 +56,22 @@ TEST(TcpPace, WhatWasReceivedLongAgoIsNoReasonToRunFarAhead) {
   pace.received(1 << 30);
   pace.sent(1 << 20);
   EXPECT_FALSE(pace.may_send());
+}
+
+TEST(TcpTurns, CallsSendWholeSegmentsAndNoScrapIsLeftForTheLast) {
+  for (const std::size_t segment : {std::size_t{1448}, std::size_t{65483}, k_long_turn_bytes}) {
+    for (const std::size_t message : {1u, 300u << 10, 1u << 20, 5'000'000u}) {
+      for (std::size_t rest = message; rest > 0;) {
+        const std::size_t sent = whole_segments_of(rest, segment);
+        ASSERT_GT(sent, 0u);
+        ASSERT_LE(sent, k_long_turn_bytes + segment);
+        rest -= sent;
+        if (rest == 0) break;
+        EXPECT_EQ(sent % segment, 0u) << message << " bytes in segments of " << segment;
+        EXPECT_GT(rest, segment) << message << " bytes in segments of " << segment;
+      }
+    }
+  }
 }
 
 }  // namespace

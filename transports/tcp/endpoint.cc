@@ -27,6 +27,13 @@ constexpr std::size_t k_most_pieces = 16;
 // Up to so many bytes, pieces are gathered and scattered here and not by the kernel.
 constexpr std::size_t k_flat_bytes = 2 << 10;
 
+std::size_t segment_of(int socket) {
+  int bytes = 0;
+  socklen_t size = sizeof bytes;
+  if (::getsockopt(socket, IPPROTO_TCP, TCP_MAXSEG, &bytes, &size) != 0 || bytes <= 0) return k_long_turn_bytes;
+  return std::min(static_cast<std::size_t>(bytes), k_long_turn_bytes);
+}
+
 // A few pieces of memory for one system call.
 struct Pieces {
   std::array<iovec, k_most_pieces> list;
@@ -99,6 +106,7 @@ TcpEndpoint::TcpEndpoint(TcpTransport& transport, const Peer& peer, std::vector<
     const bool upwards = transport.rank() < peer.rank;
     stream->out = Stripe::of(sockets.size() / 2, streams_.size(), upwards);
     stream->in = Stripe::of(sockets.size() / 2, streams_.size(), !upwards);
+    stream->segment = segment_of(stream->fd.get());
     streams_.push_back(std::move(stream));
   }
   transport_.enter(*this);
@@ -175,6 +183,13 @@ void TcpEndpoint::skip_recvs(TcpStream& stream) const {
   while (stream.receiving < recvs_posted_ && !stream.in.takes_part(incoming(stream.receiving).size)) ++stream.receiving;
 }
 
+std::size_t TcpEndpoint::send_turn(const TcpStream& stream) const {
+  const std::size_t size = outgoing(stream.sending).header.size;
+  if (!keeps_step_ || size < Pace::k_least_bytes) return turn_of(size);
+  const std::size_t header = k_header - std::min(stream.sent, k_header);
+  return whole_segments_of(k_header + stream.out.share(size) - stream.sent, stream.segment) - header;
+}
+
 bool TcpEndpoint::send_some(TcpStream& stream) {
   skip_sends(stream);
   const bool is_long =
@@ -182,7 +197,7 @@ bool TcpEndpoint::send_some(TcpStream& stream) {
   if (is_long && !in_step()) return false;
   // As many messages as one call takes, header and payload in turn.
   Pieces pieces;
-  if (stream.sending < sends_posted_) pieces.turn = turn_of(outgoing(stream.sending).header.size);
+  if (stream.sending < sends_posted_) pieces.turn = send_turn(stream);
   std::size_t at = stream.sent;
   for (auto number = stream.sending; number < sends_posted_ && !pieces.full(); ++number, at = 0) {
     auto& message = outgoing(number);
@@ -393,9 +408,8 @@ bool TcpEndpoint::takes_long() const {
   if (!keeps_step_) return false;
   for (const auto& stream : streams_) {
     skip_recvs(*stream);
-    if (stream->receiving < recvs_posted_ && incoming(stream->receiving).size >= Pace::k_least_bytes &&
-        has_room(*stream))
-      return true;
+    // Whether there is room for more now or only when what is there was read: a turn may take two calls to receive.
+    if (stream->receiving < recvs_posted_ && incoming(stream->receiving).size >= Pace::k_least_bytes) return true;
   }
   return false;
 }

@@ -27,11 +27,18 @@ class TcpTransport;
 
 inline constexpr std::size_t k_tcp_depth = 64;
 // Bytes moved by one system call, so that sending and receiving take turns, and of the landing ring: of short messages
-// while they are in the second-level cache; of longer ones, which leave it anyhow, in larger turns.
+// while they are in the second-level cache; of longer ones, which leave it anyhow, in larger turns. Between ranks of
+// one host a call sends more (below): each one costs packets, and what is sent need not lie in a cache of the sender's.
 inline constexpr std::size_t k_turn_bytes = 256 << 10;
 inline constexpr std::size_t k_long_turn_bytes = 512 << 10;
 [[nodiscard]] constexpr std::size_t turn_of(std::size_t message_bytes) {
   return message_bytes <= (4u << 20) ? k_turn_bytes : k_long_turn_bytes;
+}
+// Of the rest of a long message, header included, what one call sends between ranks of one host, where the kernel makes
+// packets of `segment` bytes: whole ones, as what is left over becomes a packet of its own, and costs nearly as much.
+[[nodiscard]] constexpr std::size_t whole_segments_of(std::size_t rest, std::size_t segment) {
+  const std::size_t whole = k_long_turn_bytes - k_long_turn_bytes % segment;
+  return rest <= whole + segment ? rest : whole;
 }
 
 struct TcpHeader {
@@ -46,10 +53,11 @@ class TcpEndpoint;
 struct TcpStream {
   Fd fd;
   TcpEndpoint* endpoint = nullptr;
-  Stripe out, in;         // its part in what is sent, and in what is received
-  bool may_read = true;   // not known to be empty: set by epoll, cleared by a read that found nothing more
-  bool may_write = true;  // the same for room to write
-  bool hung_up = false;   // the peer has closed its side; what it sent before may still be unread
+  Stripe out, in;           // its part in what is sent, and in what is received
+  bool may_read = true;     // not known to be empty: set by epoll, cleared by a read that found nothing more
+  bool may_write = true;    // the same for room to write
+  bool hung_up = false;     // the peer has closed its side; what it sent before may still be unread
+  std::size_t segment = 0;  // of payload, that the kernel puts into a packet
 
   std::uint64_t sending = 0;    // number of the message being sent
   std::size_t sent = 0;         // its bytes gone, header included
@@ -76,7 +84,7 @@ class TcpEndpoint final : public Endpoint {
   [[nodiscard]] bool could_move() const;
   [[nodiscard]] bool expects() const { return recvs_done_ < recvs_posted_; }
   [[nodiscard]] bool busy() const { return sends_done_ < sends_posted_ || expects(); }
-  // True if the next that may be received is part of a long message (pace.h).
+  // True if the next to be received is part of a long message (pace.h).
   [[nodiscard]] bool takes_long() const;
   // Finds the end of a connection on which nothing is expected, or whose other host has stopped answering.
   void notice_end(TcpStream& stream);
@@ -97,6 +105,8 @@ class TcpEndpoint final : public Endpoint {
   };
 
   [[nodiscard]] Result<void> post_recv(Incoming incoming);
+  // Payload that the next call on it may send.
+  [[nodiscard]] std::size_t send_turn(const TcpStream& stream) const;
   bool send_some(TcpStream& stream);
   bool recv_some(TcpStream& stream);
   void sent_bytes(TcpStream& stream, std::size_t count);

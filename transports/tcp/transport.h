@@ -38,7 +38,7 @@ class TcpTransport final : public Transport {
   // For endpoints, as they are made and destroyed.
   void enter(TcpEndpoint& endpoint);
   void leave(TcpEndpoint& endpoint);
-  // True if an endpoint may receive part of a long message (pace.h) now.
+  // True if an endpoint expects part of a long message (pace.h).
   [[nodiscard]] bool takes_long() const;
   // Of long messages, over all endpoints.
   [[nodiscard]] Pace& pace() { return pace_; }
