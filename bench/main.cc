@@ -27,6 +27,30 @@ std::string names(const std::vector<gradrail::Command>& commands) {
   return all;
 }
 
+// What was typed and is wrong, by the option that has it wrong: one thing at a time.
+std::string said(const CLI::App& app, const CLI::ParseError& error) {
+  const auto parsed = app.get_subcommands();
+  const CLI::App& command = parsed.empty() ? app : *parsed.front();
+  const std::string name = parsed.empty() ? "gradrail" : "gradrail " + command.get_name();
+  if (const auto unknown = command.remaining(); error.get_name() == "ExtrasError" && !unknown.empty())
+    return fmt::format("{} knows no '{}'; see {} --help", name, unknown.front(), name);
+  for (const CLI::Option* option : command.get_options())
+    if (option->get_items_expected_max() == 1 && option->count() > 1)
+      return fmt::format("{} is given {} times; give it once", option->get_name(), option->count());
+  const bool no_number = error.get_name() == "ConversionError";
+  return fmt::format("{}{}; see {} --help", error.what(), no_number ? ", which is no number" : "", name);
+}
+
+// The option whose value is an empty text, as a script's variable is that was never set: a run must not throw its
+// results away for it. Where a value may be left out, it may be empty too.
+const CLI::Option* empty_option(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options())
+    if (option->count() > 0 && option->get_expected_min() > 0 &&
+        std::any_of(option->results().begin(), option->results().end(), [](const auto& text) { return text.empty(); }))
+      return option;
+  return nullptr;
+}
+
 int run(int argc, char** argv) {
   const std::vector<std::string> arguments(argv, argv + argc);
   CLI::App app("Benchmarks and tunes the communication of distributed training.", "gradrail");
@@ -54,11 +78,18 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    std::fprintf(stderr, "gradrail: %s; see gradrail --help\n", error.what());
+    std::fprintf(stderr, "gradrail: %s\n", said(app, error).c_str());
     return 2;
   }
-  for (const gradrail::Command& command : commands)
-    if (command.app->parsed()) return command.run();
+  for (const gradrail::Command& command : commands) {
+    if (!command.app->parsed()) continue;
+    if (const CLI::Option* option = empty_option(*command.app); option != nullptr) {
+      std::fprintf(stderr, "gradrail: %s is given an empty text; give it a value, or leave it out\n",
+                   option->get_name().c_str());
+      return 2;
+    }
+    return command.run();
+  }
   return 2;
 }
 

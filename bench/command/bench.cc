@@ -347,8 +347,8 @@ Command add_bench_command(CLI::App& parent, std::vector<std::string> argv) {
                   "trial, whose result is off by no more than this (relative L2); none where none pays")
       ->group(what);
   app->add_option("--against", texts->against,
-                  "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, nccl, or all "
-                  "that were found; ours is then auto")
+                  "Other libraries to measure beside ours, turn and turn about: openmpi, mpich, gloo, ucc, nccl, or "
+                  "all that were found; ours is then auto")
       ->group(what);
   const std::string where = "Where results go";
   app->add_option("--csv", texts->csv, "One row a point; - for standard output")->group(where);

@@ -232,10 +232,11 @@ void Files::keep(std::string_view path, std::string_view text) const {
     std::ifstream in(at, std::ios::binary);
     there.assign(std::istreambuf_iterator<char>(in), {});
   }
+  errno = 0;
   std::ofstream out(at, std::ios::binary | std::ios::app);
   if (there.find(text) == there.npos) out << text;
   out.flush();
-  if (!out) recorded_ = fail(Code::system, fmt::format("cannot write '{}'", at.string()));
+  if (!out) recorded_ = fail_errno(fmt::format("writing '{}'", at.string()), errno);
 }
 
 void Files::keep_folder(const std::string& real) const {

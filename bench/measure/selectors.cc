@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,26 @@ namespace gradrail {
 namespace {
 
 constexpr std::size_t k_longest_table = std::size_t{16} << 20;
+
+// All of it, and so that it lasts; false, with errno, if not.
+bool write_to(const std::string& path, int flags, std::string_view text) {
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | flags, 0666));
+  if (!file) return false;
+  while (!text.empty()) {
+    const auto wrote = ::write(file.get(), text.data(), text.size());
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(wrote));
+  }
+  // Devices and pipes keep nothing.
+  return ::fsync(file.get()) == 0 || errno == EINVAL || errno == EROFS;
+}
+
+// It was looked at before anything was measured, so what was typed is not to blame.
+tl::unexpected<Error> unwritten(const std::string& path, int why) {
+  return fail(Code::system, fmt::format("cannot write '{}': {}", path, std::system_category().message(why)),
+              Error::k_no_peer, why);
+}
 
 Result<std::string> read_file(const std::string& path) {
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -127,26 +148,18 @@ Result<Selectors> make_selectors(Bootstrap& bootstrap, Communicator& communicato
 }
 
 Result<void> write_whole_file(const std::string& path, std::string_view text) {
-  const std::string beside = fmt::format("{}.{}.part", path, ::getpid());
-  const auto failed = [&](int why) {
+  struct stat status {};
+  const bool there = ::lstat(path.c_str(), &status) == 0;
+  // A device, a pipe or a link is written to; a file in its place would take it away from everyone.
+  if (!there || S_ISREG(status.st_mode)) {
+    const std::string beside = fmt::format("{}.{}.part", path, ::getpid());
+    if (write_to(beside, O_CREAT | O_EXCL, text) && ::rename(beside.c_str(), path.c_str()) == 0) return {};
+    const int why = errno;
     ::unlink(beside.c_str());
-    return fail(Code::bad_usage,
-                fmt::format("cannot write '{}': {}; name a file in a folder that exists and may be written", path,
-                            std::system_category().message(why)),
-                Error::k_no_peer, why);
-  };
-  {
-    const Fd file(::open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    if (file.get() < 0) return failed(errno);
-    while (!text.empty()) {
-      const auto wrote = ::write(file.get(), text.data(), text.size());
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote < 0) return failed(errno);
-      text.remove_prefix(static_cast<std::size_t>(wrote));
-    }
-    if (::fsync(file.get()) != 0 && errno != EINVAL) return failed(errno);
+    // Where a file may be written and its folder may not, or it is a mount of its own, it is written in place.
+    if (!there || (why != EACCES && why != EPERM && why != EROFS && why != EBUSY)) return unwritten(path, why);
   }
-  if (::rename(beside.c_str(), path.c_str()) != 0) return failed(errno);
+  if (!write_to(path, O_TRUNC, text)) return unwritten(path, errno);
   return {};
 }
 

@@ -69,7 +69,8 @@ struct Selectors {
                                                const std::shared_ptr<const DecisionTable>& table,
                                                const std::string& name);
 
-// Writes the text as the whole file, or leaves what was there: to a file beside it first, then in its place.
+// Writes the text as the whole file, or leaves what was there: to a file beside it first, then in its place. What is no
+// file (a device, a pipe, a link), or may not be replaced, is written to directly.
 [[nodiscard]] Result<void> write_whole_file(const std::string& path, std::string_view text);
 
 }  // namespace gradrail

@@ -105,11 +105,13 @@ std::string against_latency(std::span<const Point> points, const Limits& limits)
   }
   for (const Point* point : smallest)
     if (const Point* best = fastest(points, *point)) {
-      // Trips of another phase of the machine are no measure.
+      // Trips of another phase of the machine are no measure; nor are trips between ranks that had to wait for a core.
+      const double trips = best->time_us->median * 1e3 / limits.core_to_core_ns;
       const std::string compared =
-          best->phase == limits.phase
-              ? fmt::format("the time of {:.1f} such trips", best->time_us->median * 1e3 / limits.core_to_core_ns)
-              : fmt::format("when trips were others (phase {})", best->phase);
+          best->phase != limits.phase
+              ? fmt::format("measured while the machine was in another phase ({}), so not comparable", best->phase)
+          : trips < 1 ? "less than one such trip: other processes held the cores while trips were measured"
+                      : fmt::format("the time of {:.1f} such trips", trips);
       out += fmt::format("#   {}: {} took {}, {}.\n", case_name(*best), best->algorithm,
                          format_duration(best->time_us->median), compared);
     }

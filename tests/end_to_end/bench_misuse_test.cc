@@ -87,6 +87,26 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"two_outputs_one_file", "--json /tmp/gradrail-both --csv /tmp/gradrail-both", 2, {"one file"}}),
     [](const auto& instance) { return instance.param.name; });
 
+TEST_F(BenchMisuse, AnEmptyNameIsNoWayToLoseResults) {
+  for (const char* option : {"--json", "--csv", "--trace", "--svg", "--table"}) {
+    const auto ran = gradrail(words("bench -n 2 -a ring -b 8 -e 8 --iters 1") + Words{option, ""});
+    EXPECT_EQ(ran.code, 2) << option;
+    EXPECT_EQ(ran.out, "");
+    expect_one_sentence(ran);
+    EXPECT_THAT(ran.err, AllOf(HasSubstr(option), HasSubstr("empty")));
+  }
+  EXPECT_EQ(gradrail(words("doctor --json")).code, 0);
+}
+
+TEST_F(BenchMisuse, WhatIsWrongIsNamedFirst) {
+  const auto unknown = gradrail(words("bench -n 2 --sizes 8"));
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_EQ(unknown.err, "gradrail: gradrail bench knows no '--sizes'; see gradrail bench --help\n");
+  const auto twice = gradrail(words("bench -n 2 -b 8 -b 16"));
+  EXPECT_EQ(twice.code, 2);
+  EXPECT_EQ(twice.err, "gradrail: --minbytes is given 2 times; give it once\n");
+}
+
 TEST_F(BenchMisuse, LeavesEarlierResultsAlone) {
   const std::string path = folder_ / "results.json";
   std::ofstream(path) << "precious\n";

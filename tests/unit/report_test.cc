@@ -329,6 +329,12 @@ TEST(ReportSummary, LooksLikeThis) {
       "GB); ring took 10.0 ms, 76 % of what is possible.\n");
 }
 
+TEST(ReportSummary, TripsThatAreNoMeasureAreNotDividedBy) {
+  auto points = sweep();
+  EXPECT_THAT(summary({}, points, {"near", 200'000, 0}, {}), ::testing::HasSubstr("less than one such trip"));
+  EXPECT_THAT(summary({}, points, {"far", 50, 0}, {}), ::testing::HasSubstr("in another phase (near)"));
+}
+
 TEST(ReportSummary, SpeaksOnlyOfWhatWasMeasured) {
   const std::vector<Point> alone = {point_of("ring", 4096, 3)};
   EXPECT_EQ(summary(choose(alone), alone, {}, {}),
