@@ -32,13 +32,14 @@ std::string said(const CLI::App& app, const CLI::ParseError& error) {
   const auto parsed = app.get_subcommands();
   const CLI::App& command = parsed.empty() ? app : *parsed.front();
   const std::string name = parsed.empty() ? "gradrail" : "gradrail " + command.get_name();
-  if (const auto unknown = command.remaining(); error.get_name() == "ExtrasError" && !unknown.empty())
+  const auto is = [&](CLI::ExitCodes code) { return error.get_exit_code() == static_cast<int>(code); };
+  if (const auto unknown = command.remaining(); is(CLI::ExitCodes::ExtrasError) && !unknown.empty())
     return fmt::format("{} knows no '{}'; see {} --help", name, unknown.front(), name);
   for (const CLI::Option* option : command.get_options())
     if (option->get_items_expected_max() == 1 && option->count() > 1)
       return fmt::format("{} is given {} times; give it once", option->get_name(), option->count());
-  const bool no_number = error.get_name() == "ConversionError";
-  return fmt::format("{}{}; see {} --help", error.what(), no_number ? ", which is no number" : "", name);
+  return fmt::format("{}{}; see {} --help", error.what(),
+                     is(CLI::ExitCodes::ConversionError) ? ", which is no number" : "", name);
 }
 
 // The option whose value is an empty text, as a script's variable is that was never set: a run must not throw its

@@ -161,7 +161,7 @@ Result<P2pOptions> parse_p2p(const P2pTexts& texts, int ranks) {
   }
   const auto between = [](std::string_view option, double value, double least, double most) -> Result<void> {
     if (value >= least && value <= most) return {};
-    return fail(Code::bad_usage, fmt::format("{} {:g} is not from {:g} to {:g}", option, value, least, most));
+    return fail(Code::bad_usage, fmt::format("{} {} is not from {} to {}", option, value, least, most));
   };
   GRADRAIL_TRY(between("--queue-depth", texts.depth, 0, 1 << 20));
   GRADRAIL_TRY(between("--queue-pairs", texts.lanes, 1, k_most_lanes));

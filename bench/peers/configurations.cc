@@ -157,8 +157,8 @@ Result<std::vector<std::string>> parse_peers(std::string_view text, std::string_
     }
     if (!is_built(name))
       return fail(Code::bad_usage,
-                  fmt::format("--against {} needs the program gradrail-peer-{}, which was not built: {} were not found "
-                              "when gradrail was configured; install them and configure again",
+                  fmt::format("--against {} needs the program gradrail-peer-{}, which was not built: it takes {} when "
+                              "gradrail is configured, and then a build of everything, not of gradrail alone",
                               name, name, known->words));
     add(name);
   }

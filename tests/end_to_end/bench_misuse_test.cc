@@ -107,6 +107,17 @@ TEST_F(BenchMisuse, WhatIsWrongIsNamedFirst) {
   EXPECT_EQ(twice.err, "gradrail: --minbytes is given 2 times; give it once\n");
 }
 
+TEST_F(BenchMisuse, AHostWithoutLoopbackIsToldSo) {
+  const Words without_network = {"/usr/bin/unshare", "--user", "--map-root-user", "--net"};
+  Process possible(without_network + Words{"true"}, {});
+  if (ended(possible).code != 0) GTEST_SKIP() << "unshare may make no network namespace here";
+  Process process(without_network + Words{GRADRAIL_BINARY} + words("bench -n 2 -a ring -b 8 -e 8 --iters 1"), {});
+  const auto ran = ended(process);
+  EXPECT_EQ(ran.code, 1);
+  expect_one_sentence(ran);
+  EXPECT_THAT(ran.err, HasSubstr("ip link set lo up"));
+}
+
 TEST_F(BenchMisuse, LeavesEarlierResultsAlone) {
   const std::string path = folder_ / "results.json";
   std::ofstream(path) << "precious\n";

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <optional>
 
 #include "transports/base/check.h"
@@ -220,6 +221,9 @@ Result<void> Star::meet_rank_0() {
       if (!last || fd.error().code == Code::refused) last = std::move(fd).error();
     }
     last->peer = 0;
+    // A network namespace of one's own begins like this.
+    if (last->sys_errno == ENETUNREACH && meetings_.front().host.starts_with("127."))
+      last->message += "; the loopback interface is down, bring it up with: ip link set lo up";
     if (!may_come) return fails(std::move(*last).in(fmt::format("{} cannot join rank 0", name(rank_))));
     if (deadline_.passed()) {
       return fails(
