@@ -26,7 +26,7 @@ namespace {
 constexpr int k_block_tries = 3;
 constexpr double k_share_for_fitting = 0.52;        // of a case's time
 constexpr double k_share_for_fitting_again = 0.13;  // where the phase changed meanwhile; the rest is for judging
-constexpr double k_share_for_survey = 0.15;         // of a case's time, out of that
+constexpr double k_share_for_survey = 0.15;         // of a case's time, out of what is for judging
 constexpr double k_share_for_waiting = 0.15;        // of what is for judging: for the phase of fitting to come back
 constexpr double k_share_for_links = 0.15;          // of the budget, for all pairs of transports
 constexpr double k_share_for_links_of_a_host = 0.06;
