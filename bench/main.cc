@@ -38,6 +38,8 @@ std::string said(const CLI::App& app, const CLI::ParseError& error) {
   for (const CLI::Option* option : command.get_options())
     if (option->get_items_expected_max() == 1 && option->count() > 1)
       return fmt::format("{} is given {} times; give it once", option->get_name(), option->count());
+  if (const std::string text = error.what(); is(CLI::ExitCodes::ArgumentMismatch) && text.ends_with(" missing"))
+    return fmt::format("{} needs a value; see {} --help", text.substr(0, text.find(':')), name);
   return fmt::format("{}{}; see {} --help", error.what(),
                      is(CLI::ExitCodes::ConversionError) ? ", which is no number" : "", name);
 }

@@ -132,11 +132,28 @@ class Reporter : public TuneListener {
       GRADRAIL_TRY(print(fmt::format("# wrote {}\n", texts_.measuring.json)));
     const bool codecs = std::any_of(table_.entries.begin(), table_.entries.end(),
                                     [](const TableEntry& entry) { return !entry.codecs.empty(); });
-    return print(fmt::format("# wrote {}; use it with: gradrail bench --algorithm auto --table {}{}\n", texts_.table,
-                             texts_.table, codecs ? fmt::format(" --error-budget {:g}", axes.error_budget) : ""));
+    return print(fmt::format("# wrote {}; use it with: gradrail bench{} --algorithm auto --table {}{}\n", texts_.table,
+                             same_job(), texts_.table,
+                             codecs ? fmt::format(" --error-budget {:g}", axes.error_budget) : ""));
   }
 
  private:
+  // A table answers for jobs such as it was made by, and of no others.
+  [[nodiscard]] std::string same_job() const {
+    const AxisTexts& asked = texts_.measuring.axes;
+    const AxisTexts usual;
+    std::string options = fmt::format(" -n {}", run_.job.ranks);
+    const auto add = [&](std::string_view option, const std::string& value, const std::string& otherwise) {
+      if (value != otherwise) options += fmt::format(" {} {}", option, value);
+    };
+    add("--collective", asked.collectives, usual.collectives);
+    add("--transport", asked.transports, usual.transports);
+    add("--inner", asked.inner, usual.inner);
+    add("--outer", asked.outer, usual.outer);
+    add("--topology", asked.topologies, usual.topologies);
+    return options;
+  }
+
   // The table is read while it grows, and stands apart from the line of progress.
   Result<void> print(const std::string& text) {
     progress_.clear();

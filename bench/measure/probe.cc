@@ -204,8 +204,8 @@ std::string PhaseNames::name(const Phase& phase) {
   }
   const auto rounded = [](double value) { return std::exp2(std::round(std::log2(value))); };
   std::string name;
-  if (phase.core_to_core_ns > 0) name = fmt::format("{:g}ns", rounded(phase.core_to_core_ns));
-  if (phase.memory_gbs > 0) name += fmt::format("{}{:g}GB/s", name.empty() ? "" : "-", rounded(phase.memory_gbs));
+  if (phase.core_to_core_ns > 0) name = fmt::format("{}ns", rounded(phase.core_to_core_ns));
+  if (phase.memory_gbs > 0) name += fmt::format("{}{}GB/s", name.empty() ? "" : "-", rounded(phase.memory_gbs));
   if (name.empty()) name = "unknown";
   const auto taken = [&](const std::string& wanted) {
     return std::any_of(known_.begin(), known_.end(), [&](const Known& known) { return known.name == wanted; });

@@ -102,6 +102,9 @@ TEST_F(BenchMisuse, WhatIsWrongIsNamedFirst) {
   const auto unknown = gradrail(words("bench -n 2 --sizes 8"));
   EXPECT_EQ(unknown.code, 2);
   EXPECT_EQ(unknown.err, "gradrail: gradrail bench knows no '--sizes'; see gradrail bench --help\n");
+  const auto without = gradrail(words("bench -n 2 --json"));
+  EXPECT_EQ(without.code, 2);
+  EXPECT_EQ(without.err, "gradrail: --json needs a value; see gradrail bench --help\n");
   const auto twice = gradrail(words("bench -n 2 -b 8 -b 16"));
   EXPECT_EQ(twice.code, 2);
   EXPECT_EQ(twice.err, "gradrail: --minbytes is given 2 times; give it once\n");

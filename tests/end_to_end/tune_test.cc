@@ -26,7 +26,7 @@ class Tune : public testing::Test {
     ASSERT_EQ(run.code, 0) << run.err;
     EXPECT_THAT(run.out, HasSubstr("# Held out"));
     EXPECT_THAT(run.out, HasSubstr("auto by this table loses"));
-    EXPECT_THAT(run.out, HasSubstr("--algorithm auto --table " + table()));
+    EXPECT_THAT(run.out, HasSubstr("gradrail bench -n 2 --algorithm auto --table " + table()));
   }
   [[nodiscard]] Ended bench_auto(const Words& more = {}) const {
     return gradrail(words("bench -n 2 --transport shm -a auto -b 64 -e 64K -f 8 --iters 10 --table") + Words{table()} +
@@ -42,6 +42,14 @@ class Tune : public testing::Test {
 
   Folder folder_;
 };
+
+TEST_F(Tune, NamesTheCommandForTheJobThatItWasMadeBy) {
+  const auto run = gradrail(
+      words("tune -n 3 --transport tcp --collective broadcast -b 64 -e 64 --budget 2") + Words{"--table", table()},
+      Seconds(100));
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("gradrail bench -n 3 --collective broadcast --transport tcp --algorithm auto"));
+}
 
 TEST_F(Tune, ItsTableAnswersAuto) {
   tune();

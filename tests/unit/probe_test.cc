@@ -130,6 +130,7 @@ TEST(Phase, NamesAreRoundedFigures) {
   EXPECT_EQ(names.name({58, 70}), "64ns-64GB/s");
   EXPECT_EQ(names.name({290, 130}), "256ns-128GB/s");
   EXPECT_EQ(names.name({0, 17}), "16GB/s");
+  EXPECT_EQ(names.name({3'959'820, 0.5}), "4194304ns-0.5GB/s");  // ranks that waited for a core
   EXPECT_EQ(names.name({}), "unknown");
 }
 
