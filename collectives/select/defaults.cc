@@ -20,8 +20,8 @@ constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over 
 // Of two shots of plain memory in one host, so that what is copied into shared memory is in cache until it is copied
 // out again (collectives/exec/binding.h).
 constexpr std::uint64_t k_staged_bytes = 128 << 10;
-// Every rank has copies for every other, so they outgrow a cache that all share: of more ranks, with buffers that leave
-// it little room, the copies are smaller.
+// Every rank has copies for every other. From so many bytes of all ranks' buffers on, smaller copies were faster where
+// ranks are many, likely as they stay in the cache that all share (results/measured.md).
 constexpr std::uint64_t k_crowded_bytes = 32 << 20;
 constexpr std::uint64_t k_least_staged_bytes = 32 << 10;
 constexpr std::uint64_t k_most_two_shot_pieces = 256;
