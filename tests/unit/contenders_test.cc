@@ -1,4 +1,4 @@
-// Other libraries' ranks in a block: what happens where the host has no memory for all of them.
+// Other libraries' ranks in a block: what happens where the host has no memory for all of them; how long samples are.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -61,7 +61,7 @@ class ContendersOfABlock : public ::testing::Test {
     group_ = std::move(*created);
   }
 
-  Result<std::vector<Outcome>> measure(int room, std::vector<double> times_us) {
+  Result<std::vector<Outcome>> measure(int room, std::vector<double> times_us, Seconds shortest_sample = {}) {
     Host host{room};
     std::vector<std::unique_ptr<Other>> others;
     Contenders contenders;
@@ -75,6 +75,7 @@ class ContendersOfABlock : public ::testing::Test {
     call.algorithm = "ring";
     MeasureRules rules;
     rules.samples = 8;
+    rules.shortest_sample = shortest_sample;
     // A contender of one rank is given five times its data.
     rules.free_memory = [&] { return 1 + static_cast<std::uint64_t>(host.room - host.held) * 5 * 4 * k_count; };
     return measure_block(*bootstrap_, *group_, {{call, &buffers}}, rules, contenders);
@@ -101,6 +102,14 @@ TEST_F(ContendersOfABlock, TheSlowestGiveWayWhereTheyHaveNot) {
   EXPECT_TRUE((*outcomes)[3].refused);
   EXPECT_EQ((*outcomes)[2].samples_us.size(), 8u);
   EXPECT_EQ((*outcomes)[4].samples_us.size(), 8u);
+}
+
+TEST_F(ContendersOfABlock, OperationsAreBatchedUntilASampleIsLongEnough) {
+  const auto outcomes = measure(3, {100, 300, 5000}, Seconds(2e-3));
+  ASSERT_TRUE(outcomes) << outcomes.error().message;
+  EXPECT_EQ((*outcomes)[1].batch, 20);
+  EXPECT_EQ((*outcomes)[2].batch, 7);
+  EXPECT_EQ((*outcomes)[3].batch, 1);
 }
 
 }  // namespace
