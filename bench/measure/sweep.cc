@@ -22,8 +22,9 @@ namespace {
 
 constexpr int k_block_tries = 3;  // a block in which the machine's phase changed is measured again
 constexpr std::size_t k_most_traced_steps = 1 << 16;
-// What shapes a link, or deals out a device to virtual machines, lets a burst pass at once after a pause: whoever
-// paused longer between samples would win. The half millisecond of scripts/namespace-lab is one part in forty of this.
+// What shapes a link, or deals out a device to virtual machines, lets a burst pass at once after a pause: of libraries
+// beside each other, whoever paused longer between samples would win. The half millisecond of scripts/namespace-lab is
+// one part in forty of this. Our own algorithms pause alike, and keep the spread of short samples.
 constexpr Seconds k_shortest_between_hosts{0.02};
 
 class Sweep {
@@ -225,7 +226,7 @@ class Sweep {
     std::vector<Outcome> outcomes;
     std::string phase;
     MeasureRules rules = options_.rules;
-    if (on_several_hosts()) rules.shortest_sample = k_shortest_between_hosts;
+    if (on_several_hosts() && !contenders.empty()) rules.shortest_sample = k_shortest_between_hosts;
     for (int attempt = 0; attempt < k_block_tries; ++attempt) {
       rules.seed = ++seed_;
       GRADRAIL_TRY(look_at_sockets(group, buffers, calls.front(), c, rules));
