@@ -13,7 +13,8 @@ constexpr std::uint64_t k_two_shot_bytes = 32 << 10;         // from here on, of
 constexpr std::uint64_t k_shared_two_shot_bytes = 64 << 10;  // of three and four, which may share cores
 constexpr int k_known_ranks = 4;
 constexpr std::uint64_t k_pushed_bytes = 8 << 10;  // from here on, reading and writing each byte once decides
-// So long, pushing in pieces of that size is faster than each rank's part in one stream (results/measured.md).
+// So long, pushing in pieces of that size is half as fast again as each rank's part in one stream
+// (results/measured.md).
 constexpr std::uint64_t k_long_pushed_bytes = 128 << 20;
 constexpr std::uint64_t k_pushed_piece_bytes = 2 << 20;
 constexpr std::uint64_t k_piece_bytes = 256 << 10;  // of a pipelined plan over sockets: sending hides receiving

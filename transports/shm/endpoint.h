@@ -145,7 +145,6 @@ class ShmEndpoint final : public Endpoint {
   [[nodiscard]] std::size_t write_there(const Target& to, std::span<const std::byte> bytes);
   void publish_inline(const std::byte* data, std::size_t size);
   void publish_part(Part kind, std::size_t bytes, std::uint64_t offset, std::uint32_t region);
-  void placed(std::size_t bytes, Path path);
   void issued(std::size_t bytes, Path path);
   bool settle();
   [[nodiscard]] bool announce(const ShmRegion& region);
@@ -191,7 +190,6 @@ class ShmEndpoint final : public Endpoint {
   std::uint64_t sends_posted_ = 0;
   std::uint64_t sends_issued_ = 0;
   std::size_t issued_bytes_ = 0;  // of message sends_issued_
-  std::size_t placed_bytes_ = 0;  // the last of these, placed and not told of yet
   std::uint64_t lines_sent_ = 0;
   std::uint64_t lines_credit_ = 0;  // lines that the receiver has given back, as far as known
   std::uint64_t ring_sent_ = 0;

@@ -3,10 +3,9 @@
 // Sender -> receiver: a ring of 64-byte lines. A line carries a whole message of up to 56 bytes, or names the next part
 // of a longer one: an extent of the slot ring (slot), the sender's own registered memory (view), its plain memory, for
 // the receiver to read through the kernel (attached), or bytes that the sender has already written into the receiver's
-// posted destination (placed: the message's last part, told of when all of it is there). The n-th line lies at
-// n % k_lines; its head holds the lap n / k_lines + 1, so an old line is never taken for a new one, and zeroed memory
-// is an empty ring. Receiver -> sender, on other cache lines: Credits (how far it has read) and Adverts (where it wants
-// a message).
+// posted destination (placed). The n-th line lies at n % k_lines; its
+// head holds the lap n / k_lines + 1, so an old line is never taken for a new one, and zeroed memory is an empty ring.
+// Receiver -> sender, on other cache lines: Credits (how far it has read) and Adverts (where it wants a message).
 //
 // Who may write what, and when (every cell has exactly one writing side):
 //  - A line belongs to the sender until it stores `head` (release), with the payload before it; then to the receiver

@@ -138,7 +138,8 @@ std::size_t ShmEndpoint::write_there(const Target& to, std::span<const std::byte
                 fmt::format("writing a message into the memory of rank {}: {}", peer(), written.error().message));
     return 0;
   }
-  placed(bytes.size(), Path::attached);
+  publish_part(Part::placed, bytes.size(), issued_bytes_, 0);
+  issued(bytes.size(), Path::attached);
   return bytes.size();
 }
 
@@ -155,19 +156,6 @@ void ShmEndpoint::publish_part(Part kind, std::size_t bytes, std::uint64_t offse
   std::memcpy(line.payload, &note, sizeof note);
   line.head.store(make_head(lines_sent_, kind, 0), std::memory_order_release);
   ++lines_sent_;
-}
-
-// `bytes` more of message sends_issued_ lie where the receiver wants them. One line says so when all do: before, the
-// receiver could do nothing with them, and while it still reads an earlier message it takes up no lines, which a long
-// message would then use up.
-void ShmEndpoint::placed(std::size_t bytes, Path path) {
-  placed_bytes_ += bytes;
-  const std::size_t now = issued_bytes_ + bytes;
-  if (now == sends_[sends_issued_ % k_depth].size) {
-    publish_part(Part::placed, placed_bytes_, now - placed_bytes_, 0);
-    placed_bytes_ = 0;
-  }
-  issued(bytes, path);
 }
 
 // `bytes` of message sends_issued_ have been handed over.
@@ -198,10 +186,11 @@ bool ShmEndpoint::transmit() {
   while (sends_issued_ < sends_posted_ && turn < k_turn_bytes && !failure_) {
     Send& one = sends_[sends_issued_ % k_depth];
     if ((one.in_place && one.size > 0) || !line_free()) break;
+    const auto line = lines_sent_;
     if (!transmit_part(one)) break;
     moved = true;
     // A view costs nothing here; the receiver pays.
-    if (!one.viewed) turn += std::min(one.size, layout_.slot_bytes);
+    if (lines_sent_ != line && !one.viewed) turn += std::min(one.size, layout_.slot_bytes);
   }
   return moved;
 }
@@ -224,7 +213,8 @@ bool ShmEndpoint::transmit_part(Send& send) {
   if (to.kind == Target::Kind::direct) {
     const std::size_t now = std::min(left, layout_.slot_bytes);
     std::memcpy(to.data + issued_bytes_, from, now);
-    placed(now, Path::zero_copy);
+    publish_part(Part::placed, now, issued_bytes_, 0);
+    issued(now, Path::zero_copy);
     return true;
   }
   if (to.kind == Target::Kind::foreign) return write_there(to, {from, left}) > 0;
@@ -294,7 +284,10 @@ void ShmEndpoint::commit(std::size_t bytes) {
       publish_inline(small_.data(), bytes);
       issued(bytes, Path::in_line);
       break;
-    case Part::placed: placed(bytes, Path::zero_copy); break;
+    case Part::placed:
+      publish_part(Part::placed, bytes, issued_bytes_, 0);
+      issued(bytes, Path::zero_copy);
+      break;
     default:
       publish_part(Part::slot, bytes, ring_sent_ % layout_.ring_bytes(), 0);
       ring_sent_ += round_up(bytes);
