@@ -74,7 +74,10 @@ Result<Placement> place_rank(const Bootstrap& bootstrap, std::optional<Bind> wan
   const bool enough = ranks <= placement.cores.size();
   if (!ours || wanted.value_or(enough ? Bind::core : Bind::none) == Bind::none) return placement;
   auto cpus = in_order_of_use("/", placement.cores);
-  GRADRAIL_TRY(bind_to_core(cpus[static_cast<std::size_t>(bootstrap.rank()) % cpus.size()]));
+  if (auto bound = bind_to_core(cpus[static_cast<std::size_t>(bootstrap.rank()) % cpus.size()]); !bound) {
+    if (!wanted) return placement;
+    return tl::unexpected<Error>(std::move(bound).error().in("--bind core"));
+  }
   placement.bind = Bind::core;
   if (!enough) return placement;
   cpus.resize(ranks);

@@ -29,8 +29,9 @@ struct Placement {
 // is known there is a core of its own, so without it the order is that of the numbers.
 [[nodiscard]] std::vector<int> in_order_of_use(const std::filesystem::path& root, const std::vector<int>& usable);
 
-// Binds the calling rank. `wanted`: nothing for core where there is a CPU for every rank, else none. Errors: bad_usage
-// where core is wanted and ranks are not the launcher's; the system's, if it refuses.
+// Binds the calling rank. `wanted`: nothing for core where there is a CPU for every rank and the system lets ranks be
+// bound, else none. Errors: bad_usage where core is wanted and ranks are not the launcher's; the system's, if it
+// refuses what was wanted.
 [[nodiscard]] Result<Placement> place_rank(const Bootstrap& bootstrap, std::optional<Bind> wanted);
 
 }  // namespace gradrail
