@@ -10,9 +10,8 @@ namespace {
 constexpr std::uint64_t k_small_bytes = 16 << 10;  // below, the number of rounds decides
 constexpr int k_few_ranks = 8;
 constexpr std::uint64_t k_two_shot_bytes = 32 << 10;         // from here on, of two ranks
-constexpr std::uint64_t k_shared_two_shot_bytes = 64 << 10;  // of three and four, which may share cores
-constexpr int k_known_ranks = 4;
-constexpr std::uint64_t k_pushed_bytes = 8 << 10;  // from here on, reading and writing each byte once decides
+constexpr std::uint64_t k_shared_two_shot_bytes = 64 << 10;  // of three to k_few_ranks, which may share cores
+constexpr std::uint64_t k_pushed_bytes = 8 << 10;            // from here on, reading and writing each byte once decides
 // So long, pushing in pieces of that size is half as fast again as each rank's part in one stream
 // (results/measured.md).
 constexpr std::uint64_t k_long_pushed_bytes = 128 << 20;
@@ -55,7 +54,7 @@ Selection with_default_tuning(std::string_view algorithm, const Question& questi
 
 Selection known_selection(const Question& question) {
   if (question.collective != Collective::allreduce || question.transport != "shm" || question.ranks < 2 ||
-      question.ranks > k_known_ranks || question.ranks_per_host != question.ranks)
+      question.ranks > k_few_ranks || question.ranks_per_host != question.ranks)
     return {};
   // More than two: whatever memory it is, as ranks whose memory differs must choose alike.
   if (question.ranks > 2)

@@ -65,6 +65,11 @@ TEST(SelectDefaults, FewRanksOfOneHostChooseAlikeWhateverTheirMemory) {
   }
   question.bytes = 4 << 10;
   EXPECT_EQ(known_selection(question), Selection{});
+  question.bytes = 4 << 20;
+  question.ranks = question.ranks_per_host = 8;
+  EXPECT_EQ(known_selection(question).algorithm, "two_shot");
+  question.ranks = question.ranks_per_host = 9;
+  EXPECT_EQ(known_selection(question), Selection{});
 }
 
 TEST(SelectDefaults, ManyRanksStageLongDataInSmallerPieces) {
